@@ -1,0 +1,216 @@
+"""Every change of grid in the engine, and its inverse.
+
+A :class:`Grid` says where the voxels of an image lie in the patient (LPS, millimetres). Cropping,
+re-orienting and resampling are all the same operation here: make the grid that is wanted, then
+:func:`resample` onto it. The way back is :func:`resample` onto the grid one came from, so no
+bookkeeping of offsets exists that could go wrong.
+
+SimpleITK orders axes ``(x, y, z)``; arrays are ``[z, y, x]``. This module speaks SimpleITK order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from imbalanceseg.errors import GeometryError
+
+Interpolation = Literal["linear", "nearest", "bspline"]
+_INTERPOLATORS = {
+    "linear": sitk.sitkLinear,
+    "nearest": sitk.sitkNearestNeighbor,
+    "bspline": sitk.sitkBSpline3,
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a 3D image lie, in LPS millimetres.
+
+    Attributes:
+        size: number of voxels along the index axes (i, j, k).
+        spacing_mm: distance between voxel centres along i, j, k.
+        origin_mm: LPS position of the centre of voxel (0, 0, 0).
+        direction: 3x3 matrix, row-major; column n is the LPS direction of index axis n.
+    """
+
+    size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        """The grid of a 3D image.
+
+        Raises:
+            GeometryError: the image is not 3D.
+        """
+        if image.GetDimension() != 3:
+            raise GeometryError(
+                "image-not-3d",
+                f"The image has {image.GetDimension()} dimensions, three are needed.",
+                "Give one 3D volume.",
+            )
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Direction cosines as a 3x3 float64 array."""
+        return np.asarray(self.direction, dtype=np.float64).reshape(3, 3)
+
+    def index_to_physical(self, index: np.ndarray | Sequence[float]) -> np.ndarray:
+        """LPS points in mm of continuous indices (i, j, k); shape ``[..., 3]`` in and out."""
+        scaled = np.asarray(index, dtype=np.float64) * np.asarray(self.spacing_mm)
+        return scaled @ self.matrix.T + np.asarray(self.origin_mm)
+
+    def physical_to_index(self, point_mm: np.ndarray | Sequence[float]) -> np.ndarray:
+        """Continuous indices (i, j, k) of LPS points in mm; shape ``[..., 3]`` in and out."""
+        offset = np.asarray(point_mm, dtype=np.float64) - np.asarray(self.origin_mm)
+        return offset @ np.linalg.inv(self.matrix).T / np.asarray(self.spacing_mm)
+
+    def same_as(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids put every voxel in the same place to within ``tolerance_mm``."""
+        if self.size != other.size:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.size], indexing="ij"))
+        corners = corners.reshape(3, -1).T
+        gap = self.index_to_physical(corners) - other.index_to_physical(corners)
+        return bool(np.abs(gap).max() <= tolerance_mm)
+
+    def oriented_lps(self) -> Grid:
+        """The same voxels with axes permuted and flipped so that i, j, k run nearest to L, P, S."""
+        cosines = self.matrix
+        axis_for = _closest_permutation(np.abs(cosines))
+        origin_index = np.zeros(3)
+        columns = []
+        for patient_axis, index_axis in enumerate(axis_for):
+            column = cosines[:, index_axis]
+            if column[patient_axis] < 0:
+                column = -column
+                origin_index[index_axis] = self.size[index_axis] - 1
+            columns.append(column)
+        return Grid(
+            size=tuple(self.size[a] for a in axis_for),
+            spacing_mm=tuple(self.spacing_mm[a] for a in axis_for),
+            origin_mm=tuple(self.index_to_physical(origin_index)),
+            direction=tuple(np.stack(columns, axis=1).ravel()),
+        )
+
+    def with_spacing(self, spacing_mm: Sequence[float]) -> Grid:
+        """A grid over the same physical extent with another spacing (voxel borders aligned)."""
+        extent = [n * s for n, s in zip(self.size, self.spacing_mm, strict=True)]
+        size = tuple(max(1, round(e / s)) for e, s in zip(extent, spacing_mm, strict=True))
+        first_centre = [
+            (new - old) / (2 * old) for new, old in zip(spacing_mm, self.spacing_mm, strict=True)
+        ]
+        return replace(
+            self,
+            size=size,
+            spacing_mm=tuple(float(s) for s in spacing_mm),
+            origin_mm=tuple(self.index_to_physical(first_centre)),
+        )
+
+    def cropped(self, start: Sequence[int], size: Sequence[int]) -> Grid:
+        """The part that begins at index ``start`` (i, j, k); it may reach beyond this grid."""
+        return replace(
+            self,
+            size=tuple(int(n) for n in size),
+            origin_mm=tuple(self.index_to_physical(start)),
+        )
+
+
+def resample(
+    image: sitk.Image,
+    grid: Grid,
+    interpolation: Interpolation = "linear",
+    outside: float = 0.0,
+) -> sitk.Image:
+    """Sample an image on another grid.
+
+    Continuous images are low-pass filtered first along the axes that get coarser, so that thin
+    structures fade instead of breaking up. Points beyond the image by up to half a voxel take the
+    border value; further out they take ``outside``.
+
+    Args:
+        image: 3D scalar image.
+        grid: where to sample.
+        interpolation: ``"nearest"`` for labels, ``"linear"`` or ``"bspline"`` for intensities.
+        outside: value of voxels that lie outside ``image``.
+
+    Returns:
+        Image on ``grid`` with the pixel type of ``image``.
+    """
+    source = Grid.of(image)
+    if source == grid:
+        return sitk.Image(image)
+    if interpolation != "nearest":
+        image = _smooth_for(image, source, grid)
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(grid.size)
+    resampler.SetOutputSpacing(grid.spacing_mm)
+    resampler.SetOutputOrigin(grid.origin_mm)
+    resampler.SetOutputDirection(grid.direction)
+    resampler.SetInterpolator(_INTERPOLATORS[interpolation])
+    resampler.SetDefaultPixelValue(outside)
+    return resampler.Execute(image)
+
+
+def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
+    """A SimpleITK image of ``array`` ``[z, y, x]`` placed on ``grid``."""
+    if array.shape != grid.size[::-1]:
+        raise GeometryError(
+            "shape-mismatch",
+            f"An array of shape {array.shape} does not fit a grid of size {grid.size}.",
+        )
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def require_same_grid(first: sitk.Image, second: sitk.Image, names: tuple[str, str]) -> None:
+    """Refuse two images that do not share a grid.
+
+    Raises:
+        GeometryError: sizes, spacing, origin or direction differ.
+    """
+    a, b = Grid.of(first), Grid.of(second)
+    if a.same_as(b):
+        return
+    raise GeometryError(
+        "grid-mismatch",
+        f"The {names[0]} (size {a.size}, spacing {_rounded(a.spacing_mm)} mm) and the {names[1]} "
+        f"(size {b.size}, spacing {_rounded(b.spacing_mm)} mm) do not lie on the same grid.",
+        "Resample one onto the other first.",
+    )
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(v, 3) for v in values)
+
+
+def _closest_permutation(weights: np.ndarray) -> list[int]:
+    """Index axis for each patient axis, the assignment that keeps most of the direction."""
+    from itertools import permutations
+
+    return list(max(permutations(range(3)), key=lambda p: sum(weights[r, p[r]] for r in range(3))))
+
+
+def _smooth_for(image: sitk.Image, source: Grid, target: Grid) -> sitk.Image:
+    alignment = np.abs(source.matrix.T @ target.matrix)
+    target_step = alignment @ np.asarray(target.spacing_mm)
+    ratio = target_step / np.asarray(source.spacing_mm)
+    sigma = 0.425 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
+    sigma_mm = sigma * np.asarray(source.spacing_mm)
+    if np.all(ratio < 1.25):
+        return image
+    pixel_type = image.GetPixelID()
+    smooth = sitk.Cast(image, sitk.sitkFloat32)
+    smooth = sitk.DiscreteGaussian(smooth, variance=[float(s * s) for s in sigma_mm], maximumKernelWidth=64)
+    return sitk.Cast(smooth, pixel_type)
