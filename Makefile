@@ -1,0 +1,75 @@
+# make demo   sets everything up and runs the main job on an embedded case
+# make test   sets everything up and runs linters, type checker and tests
+#
+# Settings:  VENV=folder   PYTHON=python3.12   DEMO=folder   PYTEST_ARGS='-m "not slow"'
+#            TORCH=torch==2.13.0   TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+VENV ?= .venv
+DEMO ?= demo
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+# The tree itself is tested, also by the processes that tests start.
+TREE := PYTHONPATH="$(CURDIR)/ImbalanceSeg"
+ENGINE := $(shell find ImbalanceSeg/imbalanceseg -type f -not -name '*.pyc')
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.engine
+	$(BIN)/imbalanceseg demo -o $(DEMO)
+	@echo "The results lie in $(abspath $(DEMO)):"
+	@ls -1 $(DEMO)
+
+test: $(VENV)/.tools lint
+	$(TREE) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(TREE) $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find ImbalanceSeg Testing -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian and Ubuntu ship Python without ensurepip; `venv` then fails halfway, so ask first.
+$(VENV)/.made:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed and was not found." \
+		"Install it, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package="$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
+		{ $(SUDO) apt-get update && $(SUDO) apt-get install -y "$$package"; } || { \
+		echo "$(PYTHON) cannot make virtual environments yet. Run this, then make again:"; \
+		echo "    sudo apt-get install $$package"; exit 1; }; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	@touch $@
+
+# torch goes first and alone: an index for torch must not serve the other packages.
+$(VENV)/.torch: $(VENV)/.made
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	@touch $@
+
+# Once `make test` has installed the folder itself, copying it again would hide later edits.
+$(VENV)/.engine: $(VENV)/.torch pyproject.toml $(ENGINE)
+	[ -e $(VENV)/.dev ] || $(PIP) install .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install --editable ".[dev]"
+	@touch $@
+
+# Tests that need dciodvfy skip, and say so, where it cannot be installed.
+$(VENV)/.tools: $(VENV)/.made
+	@command -v dciodvfy >/dev/null \
+		|| { $(SUDO) apt-get update && $(SUDO) apt-get install -y dicom3tools; } \
+		|| echo "dicom3tools could not be installed: the DICOM validation tests will be skipped."
+	@touch $@
