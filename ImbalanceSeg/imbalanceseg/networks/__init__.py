@@ -13,7 +13,13 @@ _HOME_OF = {
     "network_names": "imbalanceseg.networks.factory",
 }
 
-__all__ = sorted(_HOME_OF)
+__all__ = [
+    "WingsNet",
+    "WingsNetOutput",
+    "create_network",
+    "network_class",
+    "network_names",
+]
 
 if TYPE_CHECKING:
     from imbalanceseg.networks.factory import create_network, network_class, network_names

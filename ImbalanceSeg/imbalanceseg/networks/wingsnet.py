@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu, max_pool3d
 from torch.utils.checkpoint import checkpoint
 
 from imbalanceseg.errors import InputError
@@ -65,14 +65,12 @@ class GatedConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
         self.norm = nn.InstanceNorm3d(out_channels)
-        self.gates = nn.ModuleList(
-            nn.Conv3d(out_channels, 1, 1, bias=False) for _ in range(gates)
-        )
+        self.gates = nn.ModuleList(nn.Conv3d(out_channels, 1, 1, bias=False) for _ in range(gates))
         self.side = nn.Conv3d(out_channels, _SIDE_CHANNELS, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``[B, C, D, H, W]`` and the product of the gates ``[B, 1, D, H, W]``, detached."""
-        x = F.leaky_relu(self.norm(self.conv(x)), 0.01, inplace=True)
+        """Features ``[B, C, D, H, W]`` and the detached gates' product ``[B, 1, D, H, W]``."""
+        x = leaky_relu(self.norm(self.conv(x)), 0.01, inplace=True)
         total: Tensor | None = None
         for conv in self.gates:
             gate = torch.sigmoid(conv(x))
@@ -101,12 +99,12 @@ class GroupHead(nn.Module):
     ) -> Tensor:
         """Logits ``[B, out_channels, *size]``, float32 or wider."""
         weights = self._mixing_weights(features[0])
-        bias = self.mix.bias[None, :, None]
+        bias = _bias(self.mix)[None, :, None]
         by_scale: dict[torch.Size, Tensor] = {}
         for n, (x, side) in enumerate(zip(features, sides, strict=True)):
             part = weights[:, :, n * _SIDE_CHANNELS : (n + 1) * _SIDE_CHANNELS]
             logits = _wide(torch.matmul(part @ side.weight.flatten(1), x.flatten(2)))
-            bias = bias + part @ side.bias[:, None]
+            bias = bias + part @ _bias(side)[:, None]
             scale = x.shape[2:]
             known = by_scale.get(scale)
             by_scale[scale] = logits if known is None else known + logits
@@ -183,7 +181,9 @@ class WingsNet(nn.Module):
         """
         _, decoded, gates = self._run(x)
         size = x.shape[2:]
-        attention = sum(_resize(_wide(gate), size) for gate in gates) / len(gates)
+        attention = torch.zeros_like(_wide(x[:, :1]))
+        for gate in gates:
+            attention += _resize(_wide(gate), size) / len(gates)
         return self._decode(decoded, x), attention.clamp(0, 1)
 
     def _decode(self, decoded: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class WingsNet(nn.Module):
         for row, block in zip(_ENCODER, self.encoder, strict=True):
             if row[4] != scale:
                 scale = row[4]
-                x = F.max_pool3d(x, 2)
+                x = max_pool3d(x, 2)
             x, _ = self._block(block, x)
             encoded.append(x)
         skips = {4: encoded[8], 2: encoded[5], 1: encoded[2]}
@@ -258,6 +258,11 @@ def _by(size: Sequence[int]) -> str:
     return " x ".join(str(n) for n in size)
 
 
+def _bias(conv: nn.Conv3d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
 def _wide(x: Tensor) -> Tensor:
     """``x`` in at least float32, so that sums of logits do not lose digits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -266,4 +271,4 @@ def _wide(x: Tensor) -> Tensor:
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=True)
+    return interpolate(x, size=tuple(size), mode="trilinear", align_corners=True)
