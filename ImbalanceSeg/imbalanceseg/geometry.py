@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
@@ -94,34 +95,42 @@ class Grid:
                 column = -column
                 origin_index[index_axis] = self.size[index_axis] - 1
             columns.append(column)
+        i, j, k = axis_for
         return Grid(
-            size=tuple(self.size[a] for a in axis_for),
-            spacing_mm=tuple(self.spacing_mm[a] for a in axis_for),
-            origin_mm=tuple(self.index_to_physical(origin_index)),
-            direction=tuple(np.stack(columns, axis=1).ravel()),
+            size=(self.size[i], self.size[j], self.size[k]),
+            spacing_mm=(self.spacing_mm[i], self.spacing_mm[j], self.spacing_mm[k]),
+            origin_mm=_triple(self.index_to_physical(origin_index)),
+            direction=tuple(float(c) for c in np.stack(columns, axis=1).ravel()),
         )
 
     def with_spacing(self, spacing_mm: Sequence[float]) -> Grid:
-        """A grid over the same physical extent with another spacing (voxel borders aligned)."""
+        """A grid over the same physical extent with another spacing (voxel borders aligned).
+
+        Raises:
+            GeometryError: a spacing is not a positive number.
+        """
+        if not all(np.isfinite(s) and s > 0 for s in spacing_mm):
+            raise GeometryError(
+                "spacing-invalid",
+                f"The spacing {tuple(spacing_mm)} mm is not positive along every axis.",
+                "Give three positive numbers in mm.",
+            )
         extent = [n * s for n, s in zip(self.size, self.spacing_mm, strict=True)]
-        size = tuple(max(1, round(e / s)) for e, s in zip(extent, spacing_mm, strict=True))
+        i, j, k = (max(1, round(e / s)) for e, s in zip(extent, spacing_mm, strict=True))
         first_centre = [
             (new - old) / (2 * old) for new, old in zip(spacing_mm, self.spacing_mm, strict=True)
         ]
         return replace(
             self,
-            size=size,
-            spacing_mm=tuple(float(s) for s in spacing_mm),
-            origin_mm=tuple(self.index_to_physical(first_centre)),
+            size=(i, j, k),
+            spacing_mm=_triple(spacing_mm),
+            origin_mm=_triple(self.index_to_physical(first_centre)),
         )
 
     def cropped(self, start: Sequence[int], size: Sequence[int]) -> Grid:
         """The part that begins at index ``start`` (i, j, k); it may reach beyond this grid."""
-        return replace(
-            self,
-            size=tuple(int(n) for n in size),
-            origin_mm=tuple(self.index_to_physical(start)),
-        )
+        i, j, k = (int(n) for n in size)
+        return replace(self, size=(i, j, k), origin_mm=_triple(self.index_to_physical(start)))
 
 
 def resample(
@@ -148,8 +157,9 @@ def resample(
     source = Grid.of(image)
     if source == grid:
         return sitk.Image(image)
+    pixel_type = image.GetPixelID()
     if interpolation != "nearest":
-        image = _smooth_for(image, source, grid)
+        image = _smooth_for(_as_real(image), source, grid)
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid.size)
     resampler.SetOutputSpacing(grid.spacing_mm)
@@ -157,7 +167,7 @@ def resample(
     resampler.SetOutputDirection(grid.direction)
     resampler.SetInterpolator(_INTERPOLATORS[interpolation])
     resampler.SetDefaultPixelValue(outside)
-    return resampler.Execute(image)
+    return _as_type(resampler.Execute(image), pixel_type)
 
 
 def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
@@ -166,7 +176,10 @@ def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
         raise GeometryError(
             "shape-mismatch",
             f"An array of shape {array.shape} does not fit a grid of size {grid.size}.",
+            "Arrays are ordered [z, y, x], grids (x, y, z).",
         )
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
@@ -195,11 +208,19 @@ def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(v, 3) for v in values)
 
 
-def _closest_permutation(weights: np.ndarray) -> list[int]:
-    """Index axis for each patient axis, the assignment that keeps most of the direction."""
-    from itertools import permutations
+def _triple(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
 
-    return list(max(permutations(range(3)), key=lambda p: sum(weights[r, p[r]] for r in range(3))))
+
+def _closest_permutation(weights: np.ndarray) -> tuple[int, int, int]:
+    """Index axis for each patient axis, the assignment that keeps most of the direction."""
+
+    def kept(order: tuple[int, ...]) -> float:
+        return float(sum(weights[r, a] for r, a in enumerate(order)))
+
+    i, j, k = max(permutations(range(3)), key=kept)
+    return i, j, k
 
 
 def _smooth_for(image: sitk.Image, source: Grid, target: Grid) -> sitk.Image:
@@ -210,7 +231,20 @@ def _smooth_for(image: sitk.Image, source: Grid, target: Grid) -> sitk.Image:
     sigma_mm = sigma * np.asarray(source.spacing_mm)
     if np.all(ratio < 1.25):
         return image
-    pixel_type = image.GetPixelID()
-    smooth = sitk.Cast(image, sitk.sitkFloat32)
-    smooth = sitk.DiscreteGaussian(smooth, variance=[float(s * s) for s in sigma_mm], maximumKernelWidth=64)
-    return sitk.Cast(smooth, pixel_type)
+    variance_mm2 = [float(s * s) for s in sigma_mm]
+    return sitk.DiscreteGaussian(image, variance=variance_mm2, maximumKernelWidth=64)
+
+
+def _as_real(image: sitk.Image) -> sitk.Image:
+    """In a floating-point type, because filters on integers cut the fraction off."""
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        return image
+    wide = image.GetSizeOfPixelComponent() > 2
+    return sitk.Cast(image, sitk.sitkFloat64 if wide else sitk.sitkFloat32)
+
+
+def _as_type(image: sitk.Image, pixel_type: int) -> sitk.Image:
+    """Back in ``pixel_type``, rounded to the nearest integer and clamped where it is one."""
+    if image.GetPixelID() == pixel_type:
+        return image
+    return sitk.Clamp(sitk.Round(image), pixel_type)

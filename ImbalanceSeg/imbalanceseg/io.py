@@ -1,0 +1,265 @@
+"""Images in and out: volume files, DICOM folders, and results written whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from imbalanceseg.atomic import atomic_path, write_json, write_text
+from imbalanceseg.errors import InputError, OutputError
+from imbalanceseg.reading import quiet_readers, require_memory
+
+if TYPE_CHECKING:
+    from imbalanceseg.dicom_series import SeriesInfo
+
+__all__ = [
+    "WRITTEN_FORMATS",
+    "atomic_path",
+    "list_series",
+    "read_image",
+    "series_files",
+    "write_image",
+    "write_json",
+    "write_text",
+]
+
+WRITTEN_FORMATS = (".nrrd", ".nii.gz", ".nii", ".mha")
+"""Formats of :func:`write_image`: those that keep an image in one file."""
+
+_READABLE = (
+    "Give a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file, or a folder with a DICOM series."
+)
+# Deflate cannot shrink data further than this; a header that claims more is damaged or hostile.
+_DEFLATE_LIMIT = 1032
+_TRAILING_BYTES = 1 << 26
+
+
+def read_image(path: str | os.PathLike[str], series_uid: str | None = None) -> sitk.Image:
+    """Read a 3D scalar image.
+
+    Args:
+        path: a NIfTI, NRRD or MetaImage file, a folder that holds one DICOM series, or one DICOM
+            file, which stands for the whole series it belongs to.
+        series_uid: which series of a DICOM folder, where there are several.
+
+    Returns:
+        3D image in the pixel type of the file, LPS geometry in mm. Trailing axes of length one
+        are dropped. DICOM slices are ordered along their normal and carry rescaled values.
+
+    Raises:
+        InputError: there is no such file, it is no image, it is damaged, incomplete, too large,
+            not 3D or not scalar, or the folder does not hold one regular series.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from imbalanceseg.dicom_series import open_series, read_series
+
+        return read_series(open_series(path, series_uid))
+    _require_file(path)
+    if _is_dicom(path):
+        from imbalanceseg.dicom_series import open_series, read_series, series_uid_of
+
+        return read_series(open_series(path.parent, series_uid or series_uid_of(path)))
+    if series_uid:
+        raise InputError(
+            "series-without-folder",
+            f"A series can be picked from a DICOM folder, and {path.name} is a single image.",
+            "Leave out --series.",
+        )
+    return _read_volume_file(path)
+
+
+def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
+    """The DICOM image series whose files lie directly in ``folder``.
+
+    Raises:
+        InputError: no such folder, no files in it, or none of them is a DICOM image.
+    """
+    from imbalanceseg.dicom_series import list_series
+
+    return list_series(folder)
+
+
+def series_files(folder: str | os.PathLike[str], series_uid: str | None = None) -> list[Path]:
+    """The files of one series, ordered along the slice normal as :func:`read_image` orders them.
+
+    Raises:
+        InputError: as :func:`read_image`.
+    """
+    from imbalanceseg.dicom_series import open_series
+
+    return list(open_series(folder, series_uid).files)
+
+
+def write_image(image: sitk.Image, path: str | os.PathLike[str]) -> None:
+    """Write an image, compressed, atomically.
+
+    Args:
+        image: any scalar image.
+        path: file name that ends in one of :data:`WRITTEN_FORMATS`; its folder must exist.
+
+    Raises:
+        OutputError: unknown format, or the file cannot be written.
+    """
+    target = Path(path)
+    if not target.name.lower().endswith(WRITTEN_FORMATS):
+        raise OutputError(
+            "output-format-unknown",
+            f"The name {target.name} does not say a format that can be written.",
+            f"End the name in one of {', '.join(WRITTEN_FORMATS)}.",
+        )
+    with atomic_path(target) as temporary, quiet_readers():
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(temporary))
+        writer.UseCompressionOn()
+        try:
+            writer.Execute(image)
+        except RuntimeError as error:
+            raise OutputError(
+                "output-not-writable",
+                f"The image {target} cannot be written.",
+                "Check the space left on the disk and that you may write into the folder.",
+            ) from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(
+            "path-not-found",
+            f"There is no file or folder {path}.",
+            "Check the path for typing errors.",
+        )
+    if not path.is_file():
+        raise InputError("not-a-file", f"{path} is neither a file nor a folder.", _READABLE)
+    try:
+        empty = not _head(path, 1)
+    except OSError as error:
+        raise InputError(
+            "file-not-readable",
+            f"The file {path} cannot be opened ({(error.strerror or 'unknown reason').lower()}).",
+            "Check that you may read the file.",
+        ) from error
+    if empty:
+        raise InputError(
+            "file-empty", f"The file {path.name} is empty.", "Copy or export it again."
+        )
+
+
+def _head(path: Path, count: int) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(count)
+
+
+def _is_dicom(path: Path) -> bool:
+    return _head(path, 132)[128:] == b"DICM"
+
+
+def _read_volume_file(path: Path) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with quiet_readers():
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise _not_an_image(path, error) from error
+        size = _volume_size(reader, path)
+        _require_scalar(reader, path)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _require_complete_nifti(reader, path)
+        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent()
+        # Readers hold the stored values and the image at once.
+        require_memory(2 * voxel_bytes * math.prod(size), f"The image {path.name}")
+        try:
+            image = reader.Execute()
+        except (RuntimeError, MemoryError) as error:
+            raise _damaged(path) from error
+    return _without_trailing_axes(image)
+
+
+def _not_an_image(path: Path, error: RuntimeError) -> InputError:
+    if "orthonormal" in str(error):
+        return InputError(
+            "axes-not-orthogonal",
+            f"The axes of {path.name} are sheared or singular, so its voxels form no regular grid.",
+            "Resample the image to orthogonal axes first.",
+        )
+    return InputError(
+        "image-unreadable",
+        f"The file {path.name} is not an image in a known format, or its header is damaged.",
+        _READABLE,
+    )
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        "image-damaged",
+        f"The voxels of {path.name} are damaged, incomplete or missing.",
+        "Copy or export the image again, with its data file if it has one.",
+    )
+
+
+def _volume_size(reader: sitk.ImageFileReader, path: Path) -> tuple[int, int, int]:
+    size = tuple(reader.GetSize())
+    if len(size) < 3 or any(n != 1 for n in size[3:]):
+        raise InputError(
+            "image-not-3d",
+            f"The image {path.name} has {len(size)} dimensions (size "
+            f"{' x '.join(map(str, size))}), three are needed.",
+            "Give one 3D volume; split a 4D image into its volumes first.",
+        )
+    return size[:3]
+
+
+def _require_scalar(reader: sitk.ImageFileReader, path: Path) -> None:
+    complex_types = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+    if reader.GetNumberOfComponents() == 1 and reader.GetPixelIDValue() not in complex_types:
+        return
+    raise InputError(
+        "image-not-scalar",
+        f"The image {path.name} has several values a voxel (colour, vector or complex), "
+        "one is needed.",
+        "Convert it to one grey value a voxel.",
+    )
+
+
+def _without_trailing_axes(image: sitk.Image) -> sitk.Image:
+    if image.GetDimension() == 3:
+        return image
+    size = list(image.GetSize()[:3]) + [0] * (image.GetDimension() - 3)
+    strategy = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
+    return sitk.Extract(image, size, [0] * image.GetDimension(), strategy)
+
+
+def _require_complete_nifti(reader: sitk.ImageFileReader, path: Path) -> None:
+    """Refuse a cut NIfTI file, which ITK would read as if the missing voxels were there."""
+    voxels = math.prod(reader.GetSize())
+    expected = voxels * int(reader.GetMetaData("bitpix")) // 8 + 348
+    stored = path.stat().st_size
+    if _head(path, 2) != b"\x1f\x8b":
+        complete = stored >= expected
+    else:
+        complete = expected <= stored * _DEFLATE_LIMIT and _inflates_to(path, expected)
+    if not complete:
+        raise InputError(
+            "file-truncated",
+            f"The file {path.name} ends before the last of its {voxels} voxels.",
+            "Copy or export the image again.",
+        )
+
+
+def _inflates_to(path: Path, expected: int) -> bool:
+    """Whether a gzip file is sound (length and checksum) and holds ``expected`` bytes or more."""
+    count = 0
+    try:
+        with gzip.open(path, "rb") as stream:
+            while count <= expected + _TRAILING_BYTES and (block := stream.read(1 << 20)):
+                count += len(block)
+    except (EOFError, OSError, zlib.error):
+        return False
+    return count >= expected
