@@ -1,0 +1,1 @@
+"""What a person reads about a result: figures, the report, the overview picture, this computer."""
