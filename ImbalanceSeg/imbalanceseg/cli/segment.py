@@ -1,0 +1,170 @@
+"""``imbalanceseg segment``: from a scan to labels, maps, a picture and a report."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
+from imbalanceseg.progress import ProgressCallback, ProgressEvent
+
+if TYPE_CHECKING:
+    from imbalanceseg.session import Session
+
+KNOWN_MAPS = ("hardness", "attention")
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
+]
+ProgressOption = Annotated[
+    ProgressStyle, typer.Option(help="bar on standard error, json lines on standard output, none.")
+]
+
+
+def parse_maps(values: Sequence[str]) -> tuple[str, ...]:
+    """Names of maps, given one by one or with commas; ``none`` stands for no map."""
+    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
+    wanted = tuple(dict.fromkeys(name for name in names if name != "none"))
+    for name in wanted:
+        if name not in KNOWN_MAPS:
+            known = ", ".join((*KNOWN_MAPS, "none"))
+            raise typer.BadParameter(f"there is no map {name!r}, choose from {known}")
+    return wanted
+
+
+def _parse_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise typer.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...")
+    return value
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(callback=_parse_device, metavar="auto|cpu|cuda[:N]", help="What to compute on."),
+]
+
+
+def segment(
+    scan: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="Image file, or folder with a DICOM series."),
+    ],
+    output: OutputOption,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="M", help="Name or folder of a model.")
+    ],
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES", help="hardness, attention or none; repeat it or separate by commas."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Also write a DICOM Segmentation.")
+    ] = False,
+    series: Annotated[
+        str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Segment a scan.
+
+    Writes labels.nrrd (opens in 3D Slicer as a segmentation), the maps, overview.png,
+    report.json and, when asked, segmentation.dcm.
+    """
+    chosen = parse_maps(maps if maps is not None else ["hardness"])
+    start = time.perf_counter()
+    with show_progress(progress) as tell:
+        session, files = run_segment(
+            scan,
+            model,
+            output,
+            chosen,
+            device=device,
+            dicom_seg=dicom_seg,
+            series=series,
+            tell=tell,
+        )
+    print_result(session, files, time.perf_counter() - start, progress)
+
+
+def run_segment(
+    scan: Path,
+    model_name: str,
+    output: Path,
+    maps: Sequence[str],
+    *,
+    device: str,
+    dicom_seg: bool,
+    series: str | None,
+    tell: ProgressCallback,
+) -> tuple[Session, list[Path]]:
+    """The main job: everything that can be refused is refused before the long work begins."""
+    from imbalanceseg.models.bundle import load_model
+    from imbalanceseg.session import Session, output_folder
+
+    model = load_model(model_name)
+    tell(ProgressEvent("read", 0, 1, scan.name))
+    session = Session.open(scan, series)
+    tell(ProgressEvent("read", 1, 1, scan.name))
+    if dicom_seg:
+        session.require_dicom()
+    with output_folder(output):
+        session.segment(model, device=device, maps=maps, progress=tell)
+        files = session.write(output, dicom_seg=dicom_seg, progress=tell)
+    return session, files
+
+
+def print_result(
+    session: Session, files: Sequence[Path], seconds: float, style: ProgressStyle
+) -> None:
+    """The summary for people, or one last JSON line for programs."""
+    from imbalanceseg.reporting.report import NOT_FOR_CLINICAL_USE
+    from imbalanceseg.reporting.statistics import segment_statistics
+
+    result = session.result
+    assert result is not None
+    statistics = segment_statistics(result.labels, result.segments, result.hardness)
+    if style is ProgressStyle.JSON:
+        print_json(_summary(files, statistics, result.notes, seconds))
+        return
+    rows = [("segment", "voxels", "volume", "pieces")]
+    for one in statistics:
+        rows.append((one.name, f"{one.voxels:,}", f"{one.volume_ml:.2f} ml", f"{one.components}"))
+    print_table(rows)
+    for note in result.notes:
+        print(f"note: {note}")
+    if not any(one.voxels for one in statistics):
+        print("note: Nothing was labelled; a DICOM-SEG is written only when there is something.")
+    print(f"\nDone in {seconds:.1f} s on {result.device}. The results:")
+    for file in files:
+        print(f"  {file}")
+    print(f"\n{NOT_FOR_CLINICAL_USE}")
+
+
+def _summary(
+    files: Sequence[Path], statistics: Sequence[Any], notes: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    return {
+        "stage": "finished",
+        "done": 1,
+        "total": 1,
+        "files": [str(file) for file in files],
+        "segments": [
+            {
+                "name": one.name,
+                "voxels": one.voxels,
+                "volume_ml": one.volume_ml,
+                "components": one.components,
+            }
+            for one in statistics
+        ],
+        "notes": list(notes),
+        "seconds": seconds,
+    }

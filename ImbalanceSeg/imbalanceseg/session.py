@@ -1,0 +1,266 @@
+"""One patient being worked on: the scan, where it came from, and its result."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from imbalanceseg.errors import InputError, OutputError
+from imbalanceseg.io import atomic_path, read_image, write_image, write_json
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+
+if TYPE_CHECKING:
+    from imbalanceseg.inference.segmentation import Segmentation
+    from imbalanceseg.models.bundle import Model
+
+RESULT_FILES = (
+    "labels.nrrd",
+    "hardness.nrrd",
+    "attention.nrrd",
+    "segmentation.dcm",
+    "overview.png",
+    "report.json",
+)
+_IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+
+
+class Session:
+    """A scan and, once :meth:`segment` has run, its segmentation.
+
+    Attributes:
+        image: the scan.
+        name: the last part of the path it was read from, without its endings.
+        source: the file it was read from, or the folder of its DICOM series, or None.
+        series_uid: which series of that folder, where it was said, or None.
+        model: the model that made the result, or None.
+        result: labels and maps, or None.
+        seconds: wall time of reading and writing.
+    """
+
+    def __init__(
+        self,
+        image: sitk.Image,
+        name: str = "scan",
+        source: Path | None = None,
+        series_uid: str | None = None,
+    ) -> None:
+        self.image = image
+        self.name = name
+        self.source = source
+        self.series_uid = series_uid
+        self.model: Model | None = None
+        self.result: Segmentation | None = None
+        self.seconds: dict[str, float] = {}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], series_uid: str | None = None) -> Session:
+        """Read a scan and check that it can be worked on.
+
+        Args:
+            path: an image file, a folder that holds a DICOM series, or one file of a series.
+            series_uid: which series of the folder, where there are several.
+
+        Raises:
+            InputError: the scan cannot be read or cannot be used.
+            GeometryError: its grid is not usable.
+        """
+        from pydicom.misc import is_dicom
+
+        from imbalanceseg.dicom_series import series_uid_of
+        from imbalanceseg.preprocessing.scan import check_scan
+
+        start = time.perf_counter()
+        source = Path(path)
+        image = read_image(source, series_uid)
+        check_scan(image)
+        name = case_name(source)
+        if source.is_file() and is_dicom(source):
+            series_uid = series_uid or series_uid_of(source)
+            source = source.parent
+        session = cls(image, name, source, series_uid)
+        session.seconds["read"] = time.perf_counter() - start
+        return session
+
+    def segment(
+        self,
+        model: Model,
+        device: str = "auto",
+        maps: Sequence[str] = ("hardness",),
+        progress: ProgressCallback | None = None,
+    ) -> Segmentation:
+        """Segment the scan and keep the result; arguments and errors of ``segment``."""
+        from imbalanceseg.inference.segment import segment
+
+        self.result = segment(self.image, model, device=device, maps=tuple(maps), progress=progress)
+        self.model = model
+        return self.result
+
+    @property
+    def from_dicom(self) -> bool:
+        """Whether the scan was read from a folder, so that DICOM objects can refer to it."""
+        return self.source is not None and self.source.is_dir()
+
+    def require_dicom(self) -> Path:
+        """The folder of the DICOM series.
+
+        Raises:
+            InputError: the scan was not read from a DICOM folder.
+        """
+        if self.source is None or not self.from_dicom:
+            raise InputError(
+                "dicom-seg-needs-series",
+                f"A DICOM-SEG refers to the slices of a DICOM series, and {self.name} is none.",
+                "Give the folder of the series, or leave out the DICOM-SEG.",
+            )
+        return self.source
+
+    def write(
+        self,
+        folder: str | os.PathLike[str],
+        dicom_seg: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> list[Path]:
+        """Write the result, each file whole or not at all.
+
+        Writes ``labels.nrrd``, ``hardness.nrrd`` and ``attention.nrrd`` as far as computed,
+        ``segmentation.dcm`` when asked, ``overview.png``, and last ``report.json``. Files of these
+        names that an earlier run left there, and that this result does not have, are removed.
+
+        Args:
+            folder: where the files go; made when missing.
+            dicom_seg: also write a DICOM Segmentation; an empty result has none.
+            progress: receives one event a file, stage ``"write"``.
+
+        Returns:
+            The files, in the order they were written.
+
+        Raises:
+            InputError: a DICOM-SEG is asked for and the scan is not from a DICOM folder.
+            OutputError: a file cannot be written.
+            RuntimeError: nothing was segmented yet.
+        """
+        if dicom_seg:
+            self.require_dicom()
+        writers = self._writers(dicom_seg)
+        tell = progress or ignore_progress
+        start = time.perf_counter()
+        with output_folder(Path(folder)) as target:
+            for done, (name, write) in enumerate(writers.items()):
+                tell(ProgressEvent("write", done, len(writers), name))
+                self.seconds["write"] = time.perf_counter() - start
+                write(target / name)
+            for name in set(RESULT_FILES) - set(writers):
+                (target / name).unlink(missing_ok=True)
+            tell(ProgressEvent("write", len(writers), len(writers)))
+        return [target / name for name in writers]
+
+    def _writers(self, dicom_seg: bool) -> dict[str, Callable[[Path], None]]:
+        """The files of the result and what writes each, in order."""
+        if self.result is None or self.model is None:
+            raise RuntimeError("Session.segment must run before Session.write")
+        result, model = self.result, self.model
+        writers: dict[str, Callable[[Path], None]] = {"labels.nrrd": partial(_write_labels, result)}
+        for name, image in (("hardness", result.hardness), ("attention", result.attention)):
+            if image is not None:
+                writers[f"{name}.nrrd"] = partial(_write_map, image)
+        if dicom_seg and bool(sitk.GetArrayViewFromImage(result.labels).any()):
+            writers["segmentation.dcm"] = self._write_dicom_seg
+        writers["overview.png"] = partial(_write_overview, self.image, result, model)
+        writers["report.json"] = partial(self._write_report, files=[*writers, "report.json"])
+        return writers
+
+    def _write_dicom_seg(self, path: Path) -> None:
+        from imbalanceseg.dicom.seg import write_dicom_seg
+
+        assert self.result is not None
+        write_dicom_seg(
+            self.result.labels,
+            self.require_dicom(),
+            path,
+            self.result.segments,
+            algorithm_name=f"ImbalanceSeg {self.result.model_name}",
+            algorithm_version=self.result.model_version,
+            series_uid=self.series_uid,
+        )
+
+    def _write_report(self, path: Path, files: Sequence[str]) -> None:
+        from imbalanceseg.reporting.report import build_report
+
+        assert self.result is not None
+        assert self.model is not None
+        report = build_report(
+            self.image,
+            self.result,
+            self.model,
+            case=self.name,
+            seconds=self.seconds,
+            files=files,
+        )
+        write_json(path, report)
+
+
+def _write_labels(result: Segmentation, path: Path) -> None:
+    from imbalanceseg.reporting.slicer_labels import slicer_labels
+
+    made_by = f"ImbalanceSeg {result.model_name} {result.model_version}"
+    write_image(slicer_labels(result.labels, result.segments, made_by), path)
+
+
+def _write_map(image: sitk.Image, path: Path) -> None:
+    from imbalanceseg.reporting.slicer_labels import without_metadata
+
+    write_image(without_metadata(image), path)
+
+
+def _write_overview(image: sitk.Image, result: Segmentation, model: Model, path: Path) -> None:
+    from imbalanceseg.reporting.overview import write_overview
+
+    window = model.card.model_dump().get("window")
+    with atomic_path(path) as temporary:
+        write_overview(image, result, temporary, window=window)
+
+
+def case_name(path: Path) -> str:
+    """The last part of a path without the endings of image files."""
+    name = path.resolve().name
+    for ending in _IMAGE_ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name or "scan"
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for results and prove that files can be written there.
+
+    A folder made here is removed again if the block fails before anything lies in it.
+
+    Raises:
+        OutputError: it cannot be made, or nothing can be written into it.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".imbalanceseg-"):
+            pass
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise OutputError(
+            "output-not-writable",
+            f"Nothing can be written into the folder {folder} ({reason}).",
+            "Choose a folder in which you may write.",
+        ) from error
+    try:
+        yield folder
+    except BaseException:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
