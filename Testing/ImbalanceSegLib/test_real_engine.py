@@ -1,0 +1,86 @@
+"""The Slicer side with the engine itself as its child, as the application runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import slicer
+
+from ImbalanceSegLib.EngineProcess import EngineProcess
+from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.SegmentationModel import SegmentationModel
+from ImbalanceSegLib.SlicerEngine import engineEnvironment
+
+
+@pytest.fixture
+def logic(tmp_path):
+    environment = {**os.environ, **engineEnvironment(os.environ.get("PYTHONPATH", ""))}
+    engine = EngineProcess([sys.executable, "-m", "imbalanceseg"], environment)
+    yield SegmentationLogic(engine, str(tmp_path))
+    engine.stop()
+
+
+def test_unknownModelIsExplainedByTheEngine(logic, makeVolume):
+    with pytest.raises(RuntimeError, match="no-such-model"):
+        logic.segment(makeVolume(), model="no-such-model")
+
+
+def chestLikeVolume():
+    """A block of lung with a dark, walled tube through it, oblique in space."""
+    k, j, i = np.indices((48, 64, 64))
+    distance = np.hypot(j - 32 - 0.1 * k, i - 32)
+    voxels = np.full(k.shape, -860, np.int16)
+    voxels[distance < 7] = 20
+    voxels[distance < 5] = -995
+    voxels[:, :6], voxels[:, -6:], voxels[:, :, :6], voxels[:, :, -6:] = 40, 40, 40, 40
+    angle = np.radians(12)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    matrix = np.eye(4)
+    matrix[:2, :3] = turn
+    matrix[:3, :3] = matrix[:3, :3] @ np.diag([-1.0, -1.0, 1.5])
+    matrix[:3, 3] = (20.0, -35.0, 300.0)
+    return slicer.util.addVolumeFromArray(voxels, matrix, name="Chest")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SegmentationModel.AIRWAY.isInstalled, reason="needs the airway model")
+def test_airwayModelFillsTheScene(logic, scene):
+    volume = chestLikeVolume()
+    stages = []
+    output = logic.segment(
+        volume, model="airway", device="cpu", onProgress=lambda event: stages.append(event.stage)
+    )
+    node = output.segmentationNode
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert node.GetNodeReference(role) is volume
+    hardness = slicer.util.arrayFromVolume(output.maps["hardness"])
+    assert hardness.shape == slicer.util.arrayFromVolume(volume).shape
+    assert 0 <= hardness.min() <= hardness.max() <= 1
+    assert len(set(stages)) > 1
+    for segmentID in output.segmentIDs:
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentID, volume) > 0
+        assert slicer.util.arrayFromVolume(volume)[found].mean() < -700
+
+
+def test_slicerSideLoadsNoTorch():
+    code = """
+import sys
+from types import ModuleType, SimpleNamespace
+import slicer
+slicer.i18n = sys.modules["slicer.i18n"] = ModuleType("slicer.i18n")
+slicer.i18n.tr = lambda text: text
+import importlib, pathlib, ImbalanceSegLib
+for path in pathlib.Path(ImbalanceSegLib.__path__[0]).glob("*.py"):
+    if path.stem not in ("__init__", "ImbalanceSegParameterNode"):
+        importlib.import_module("ImbalanceSegLib." + path.stem)
+print(sorted({"torch", "monai", "highdicom", "pydantic", "typer"} & set(sys.modules)))
+"""
+    environment = {**os.environ, **engineEnvironment()}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip() == "[]", result.stderr
