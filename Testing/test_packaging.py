@@ -37,13 +37,12 @@ def cmake_set(file: Path, variable: str) -> list[str]:
 
 def module_files() -> set[str]:
     """Every file of the module folder that the extension must install."""
+    paths = (path.relative_to(MODULE) for path in MODULE.rglob("*") if path.is_file())
     return {
-        path.relative_to(MODULE).as_posix()
-        for path in MODULE.rglob("*")
-        if path.is_file()
-        and "__pycache__" not in path.parts
-        and not path.name.startswith(".")
-        and path.name != "CMakeLists.txt"
+        path.as_posix()
+        for path in paths
+        if path.name != "CMakeLists.txt"
+        and not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
     }
 
 
