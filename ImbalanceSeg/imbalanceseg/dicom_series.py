@@ -132,10 +132,7 @@ def read_series(series: Series) -> sitk.Image:
             raise _undecodable(series) from error
     if image.GetSize() != series.grid.size:
         raise _undecodable(series)
-    image.SetSpacing(series.grid.spacing_mm)
-    image.SetOrigin(series.grid.origin_mm)
-    image.SetDirection(series.grid.direction)
-    return _narrowed(image)
+    return _narrowed(series.grid.placed(image))
 
 
 def _grouped(folder: Path) -> list[tuple[SeriesInfo, list[pydicom.Dataset]]]:
@@ -183,9 +180,12 @@ def _read_header(path: Path) -> pydicom.Dataset | None:
             if stream.read(132)[128:] != b"DICM":
                 return None
         with quiet_readers():
-            return pydicom.dcmread(path, stop_before_pixels=True)
+            header = pydicom.dcmread(path, stop_before_pixels=True)
     except Exception as error:  # a damaged file makes the parser raise almost anything
         raise _unreadable(path) from error
+    if not tag_text(header, "Modality"):
+        raise _unreadable(path)
+    return header
 
 
 def _unreadable(path: Path) -> InputError:
@@ -244,13 +244,24 @@ def _choose(
             f"The folder {folder} holds {len(chosen)} series: {_listing(chosen)}.",
             "Pick one with --series UID.",
         )
-    if chosen[0][0].kind == "multiframe":
+    _require_slices(chosen[0][0])
+    return chosen[0]
+
+
+def _require_slices(info: SeriesInfo) -> None:
+    if info.kind == "unplaced":
+        raise InputError(
+            "dicom-no-position",
+            f"The images of the series {info} have no position in the patient "
+            "(ImagePositionPatient (0020,0032)), so they make no volume.",
+            "Give the original slices, not screenshots or projections.",
+        )
+    if info.kind == "multiframe":
         raise InputError(
             "dicom-multiframe",
-            f"The series {chosen[0][0]} keeps several frames in one file, which is not supported.",
+            f"The series {info} keeps several frames in one file, which is not supported.",
             "Convert it to NIfTI or to one file a slice first.",
         )
-    return chosen[0]
 
 
 def _listing(found: Sequence[tuple[SeriesInfo, Any]], limit: int = 12) -> str:

@@ -20,6 +20,9 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import GeometryError
 
+_NO_COSINE = 1e-12
+_MAX_SHEAR = 1e-2
+
 Interpolation = Literal["linear", "nearest", "bspline"]
 _INTERPOLATORS = {
     "linear": sitk.sitkLinear,
@@ -44,6 +47,11 @@ class Grid:
     origin_mm: tuple[float, float, float]
     direction: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        # ITK cannot invert a direction with cosines as small as 1e-200, and rounding leaves such.
+        cosines = tuple(0.0 if abs(c) < _NO_COSINE else float(c) for c in self.direction)
+        object.__setattr__(self, "direction", cosines)
+
     @classmethod
     def of(cls, image: sitk.Image) -> Grid:
         """The grid of a 3D image.
@@ -58,6 +66,20 @@ class Grid:
                 "Give one 3D volume.",
             )
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    def is_sound(self) -> bool:
+        """Whether all numbers are finite, spacing is positive and the axes are orthonormal."""
+        numbers = np.concatenate([self.spacing_mm, self.origin_mm, self.direction])
+        if not np.isfinite(numbers).all() or min(self.spacing_mm) <= 0:
+            return False
+        return bool(np.abs(self.matrix.T @ self.matrix - np.eye(3)).max() <= _MAX_SHEAR)
+
+    def placed(self, image: sitk.Image) -> sitk.Image:
+        """``image`` with its voxels on this grid: only the header changes, nothing is sampled."""
+        image.SetSpacing(self.spacing_mm)
+        image.SetOrigin(self.origin_mm)
+        image.SetDirection(self.direction)
+        return image
 
     @property
     def matrix(self) -> np.ndarray:
@@ -100,7 +122,7 @@ class Grid:
             size=(self.size[i], self.size[j], self.size[k]),
             spacing_mm=(self.spacing_mm[i], self.spacing_mm[j], self.spacing_mm[k]),
             origin_mm=_triple(self.index_to_physical(origin_index)),
-            direction=tuple(float(c) for c in np.stack(columns, axis=1).ravel()),
+            direction=tuple(np.stack(columns, axis=1).ravel()),
         )
 
     def with_spacing(self, spacing_mm: Sequence[float]) -> Grid:
@@ -180,11 +202,7 @@ def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
         )
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(grid.direction)
-    return image
+    return grid.placed(sitk.GetImageFromArray(np.ascontiguousarray(array)))
 
 
 def require_same_grid(first: sitk.Image, second: sitk.Image, names: tuple[str, str]) -> None:

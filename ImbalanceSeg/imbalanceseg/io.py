@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.atomic import atomic_path, write_json, write_text
 from imbalanceseg.errors import InputError, OutputError
+from imbalanceseg.geometry import Grid
 from imbalanceseg.reading import quiet_readers, require_memory
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _read_volume_file(path: Path) -> sitk.Image:
             image = reader.Execute()
         except (RuntimeError, MemoryError) as error:
             raise _damaged(path) from error
-    return _without_trailing_axes(image)
+    return _soundly_placed(_without_trailing_axes(image), path)
 
 
 def _not_an_image(path: Path, error: RuntimeError) -> InputError:
@@ -236,6 +237,17 @@ def _without_trailing_axes(image: sitk.Image) -> sitk.Image:
     return sitk.Extract(image, size, [0] * image.GetDimension(), strategy)
 
 
+def _soundly_placed(image: sitk.Image, path: Path) -> sitk.Image:
+    grid = Grid.of(image)
+    if not grid.is_sound():
+        raise InputError(
+            "geometry-singular",
+            f"The header of {path.name} has unusable spacing, origin or direction.",
+            "Correct the header, or export the image again.",
+        )
+    return image if image.GetDirection() == grid.direction else grid.placed(image)
+
+
 def _require_complete_nifti(reader: sitk.ImageFileReader, path: Path) -> None:
     """Refuse a cut NIfTI file, which ITK would read as if the missing voxels were there."""
     voxels = math.prod(reader.GetSize())
@@ -254,12 +266,14 @@ def _require_complete_nifti(reader: sitk.ImageFileReader, path: Path) -> None:
 
 
 def _inflates_to(path: Path, expected: int) -> bool:
-    """Whether a gzip file is sound (length and checksum) and holds ``expected`` bytes or more."""
+    """Whether a gzip file holds ``expected`` bytes or more; InputError where it is damaged."""
     count = 0
     try:
         with gzip.open(path, "rb") as stream:
             while count <= expected + _TRAILING_BYTES and (block := stream.read(1 << 20)):
                 count += len(block)
-    except (EOFError, OSError, zlib.error):
+    except EOFError:
         return False
+    except (OSError, zlib.error) as error:
+        raise _damaged(path) from error
     return count >= expected

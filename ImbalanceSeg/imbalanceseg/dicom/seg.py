@@ -90,10 +90,7 @@ def _voxels_on(labels: sitk.Image, grid: Grid) -> np.ndarray:
         if Grid.of(labels).oriented_lps().same_as(grid.oriented_lps(), _SAME_PLACE_MM):
             labels = resample(labels, grid, "nearest")
         else:
-            placed = sitk.Image(list(grid.size), sitk.sitkUInt8)
-            placed.SetSpacing(grid.spacing_mm)
-            placed.SetOrigin(grid.origin_mm)
-            placed.SetDirection(grid.direction)
+            placed = grid.placed(sitk.Image(list(grid.size), sitk.sitkUInt8))
             require_same_grid(labels, placed, ("labels", "DICOM series"))
     voxels = sitk.GetArrayFromImage(labels)
     if voxels.dtype.kind in "ui":

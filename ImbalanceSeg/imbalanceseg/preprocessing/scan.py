@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from imbalanceseg.errors import InputError
+from imbalanceseg.geometry import Grid
 
 
 def check_scan(image: sitk.Image) -> None:
@@ -48,16 +49,13 @@ def _check_shape(image: sitk.Image) -> None:
 
 
 def _check_geometry(image: sitk.Image) -> None:
-    spacing = np.array(image.GetSpacing())
-    numbers = np.concatenate([spacing, image.GetOrigin(), image.GetDirection()])
-    cosines = np.array(image.GetDirection()).reshape(3, 3)
-    sound = np.isfinite(numbers).all() and spacing.min() > 0
-    if sound and np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):
+    grid = Grid.of(image)
+    if grid.is_sound():
         return
     raise InputError(
         "geometry-singular",
-        f"The image has unusable geometry (spacing {tuple(float(s) for s in spacing)} mm, "
-        f"direction determinant {np.linalg.det(cosines):.3g}).",
+        f"The image has unusable geometry (spacing {grid.spacing_mm} mm, origin "
+        f"{grid.origin_mm} mm, direction {grid.direction}).",
         "Correct spacing, origin and direction in the header, or export the image again.",
     )
 
