@@ -1,1 +1,1 @@
-
+"""Model bundles: finding, reading, verifying and writing them."""

@@ -1,0 +1,208 @@
+"""Models on disk: finding a bundle, reading its card, loading weights that are what they claim.
+
+A bundle is only ever read as data: JSON for the card, safetensors for the weights, and a network
+class chosen by name from ``imbalanceseg.networks``. Nothing in it is executed or unpickled; its
+``configs/inference.json`` is for MONAI's own runner and is not read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imbalanceseg.errors import ModelError
+from imbalanceseg.labels import SegmentInfo
+from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard, parse_card
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+METADATA_FILE = "configs/metadata.json"
+CARD_KEY = "imbalanceseg"
+
+_SHIPPED = Path(__file__).parent / "bundles"
+_LARGEST_METADATA = 4 * 2**20
+_FETCH_AGAIN = "Install ImbalanceSeg again, or get the model again from where it came."
+
+
+class Model:
+    """A model bundle whose card has been read and whose weights are read when asked for.
+
+    Attributes:
+        path: folder of the bundle.
+        card: the validated model card.
+    """
+
+    def __init__(self, path: Path, card: ModelCard) -> None:
+        self.path = path
+        self.card = card
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, version={self.version!r}, path={str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """Short name, for example ``"airway"``."""
+        return self.card.name
+
+    @property
+    def version(self) -> str:
+        """Version of the weights."""
+        return self.card.version
+
+    @property
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """What the label values mean."""
+        return self.card.segments
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network on the CPU, in float32 and evaluation mode, with verified weights.
+
+        Raises:
+            ModelError: as :meth:`verify`; ``model-invalid`` when the weights do not fit the network
+                or are not safetensors; ``network-unknown``.
+        """
+        from imbalanceseg.networks import create_network
+
+        network = create_network(self.card.network.name, **self.card.network.kwargs)
+        self.verify()
+        network.load_state_dict(_checked_state(self._weights_path, network))
+        return network.eval()
+
+    @property
+    def _weights_path(self) -> Path:
+        return self.path / WEIGHTS_FILE
+
+    def verify(self) -> None:
+        """Compare the weights with the checksum in the card.
+
+        Raises:
+            ModelError: ``model-damaged`` when the weights are missing or differ from the checksum,
+                ``model-invalid`` when the card has none.
+        """
+        if self.card.weights is None:
+            raise ModelError(
+                "model-invalid",
+                f"The card of the model {self.name!r} states no checksum of the weights.",
+                _FETCH_AGAIN,
+            )
+        expected = self.card.weights.sha256
+        actual = sha256_of(self._weights_path)
+        if actual != expected:
+            raise ModelError(
+                "model-damaged",
+                f"The weights of the model {self.name!r} are damaged: SHA-256 starts with "
+                f"{actual[:12]}, {expected[:12]} is expected.",
+                _FETCH_AGAIN,
+            )
+
+
+def list_models() -> list[str]:
+    """Names of the models that came with the software, sorted."""
+    if not _SHIPPED.is_dir():
+        return []
+    return sorted(p.name for p in _SHIPPED.iterdir() if (p / METADATA_FILE).is_file())
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> Model:
+    """A model by the name of a shipped bundle or by the folder of any bundle.
+
+    Only the card is read; weights follow with :attr:`Model.network`.
+
+    Args:
+        name_or_path: one of :func:`list_models`, or the folder of a bundle.
+
+    Raises:
+        ModelError: ``model-unknown``, ``model-invalid`` or ``model-newer``.
+    """
+    known = list_models()
+    if str(name_or_path) in known:
+        folder = _SHIPPED / str(name_or_path)
+    else:
+        folder = Path(name_or_path)
+        # Path("") is the working folder
+        if not str(name_or_path) or not folder.is_dir():
+            raise ModelError(
+                "model-unknown",
+                f"There is no model named {str(name_or_path)!r}, and no folder of that name.",
+                f"Known models: {', '.join(known) or 'none'}; or give the folder of a bundle.",
+            )
+    return Model(folder, _read_card(folder / METADATA_FILE))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a weights file, in lower-case hexadecimal digits.
+
+    Raises:
+        ModelError: ``model-damaged`` when it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(
+            "model-damaged",
+            f"The weights {path} cannot be read ({(error.strerror or 'unknown reason').lower()}).",
+            _FETCH_AGAIN,
+        ) from error
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        if path.stat().st_size > _LARGEST_METADATA:
+            raise ValueError("the file is too large for a model card")
+        metadata: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            "model-invalid",
+            f"{path.parent.parent} is not a model bundle: it has no {METADATA_FILE}.",
+            "Give the folder that holds configs, models and docs.",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            "model-invalid", f"The model card in {path} cannot be read: {error}.", _FETCH_AGAIN
+        ) from error
+    card = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(card, dict):
+        raise ModelError(
+            "model-invalid",
+            f"{path} is not the metadata of an ImbalanceSeg model: it has no entry {CARD_KEY!r}.",
+            "Other MONAI Bundles cannot be used here.",
+        )
+    return parse_card(card, str(path))
+
+
+def _checked_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """The weights as float32, after every name, shape, type and value has been checked."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unfit(path, f"it is not a safetensors file ({error})") from error
+    wanted = network.state_dict()
+    if state.keys() != wanted.keys():
+        name = sorted(state.keys() ^ wanted.keys())[0]
+        raise _unfit(path, f"the tensor {name!r} is {'surplus' if name in state else 'missing'}")
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
+            raise _unfit(path, f"the tensor {name!r} has shape {shapes}")
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+            raise _unfit(path, f"the tensor {name!r} has type {tensor.dtype}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise _unfit(path, f"the tensor {name!r} holds NaN or infinity")
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _unfit(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        "model-invalid", f"The weights {path} cannot be used: {reason}.", _FETCH_AGAIN
+    )

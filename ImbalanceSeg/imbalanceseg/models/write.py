@@ -1,0 +1,129 @@
+"""Writing a model bundle: a MONAI Bundle folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imbalanceseg.atomic import write_json, write_text
+from imbalanceseg.errors import ModelError, OutputError
+from imbalanceseg.models.bundle import METADATA_FILE, Model, load_model, sha256_of
+from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard, Weights
+from imbalanceseg.models.monai_config import bundle_metadata, inference_config
+from imbalanceseg.models.readme import render_license, render_readme
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def write_bundle(folder: str | os.PathLike[str], network: nn.Module, card: ModelCard) -> Model:
+    """Write a network and its card as a MONAI Bundle.
+
+    Weights are stored as float16. A bundle that lies in ``folder`` already is replaced.
+
+    Args:
+        folder: the bundle's folder; its parent must exist.
+        network: an instance of the network that ``card.network`` describes.
+        card: the model card; its ``weights`` entry is filled in here.
+
+    Returns:
+        The model, read back from ``folder``, its weights verified.
+
+    Raises:
+        ModelError: ``network-mismatch`` when the network is not the card's, ``weights-not-finite``
+            when a weight is NaN or does not fit float16.
+        OutputError: ``output-exists`` when ``folder`` holds something that is no bundle,
+            ``output-not-writable`` when it cannot be written.
+    """
+    target = Path(folder)
+    _require_replaceable(target)
+    _require_network(network, card)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        for part in ("configs", "models", "docs"):
+            (partial / part).mkdir(parents=True)
+        _write_weights(partial / WEIGHTS_FILE, network)
+        card = card.model_copy(
+            update={"weights": Weights(sha256=sha256_of(partial / WEIGHTS_FILE))}
+        )
+        write_json(partial / METADATA_FILE, bundle_metadata(card))
+        write_json(partial / "configs" / "inference.json", inference_config(card))
+        write_text(partial / "docs" / "README.md", render_readme(card))
+        write_text(partial / "LICENSE", render_license(card))
+        _replace(partial, target)
+    except OSError as error:
+        raise OutputError(
+            "output-not-writable",
+            f"The model {target} cannot be written ({(error.strerror or str(error)).lower()}).",
+            "Choose a folder in which you may write.",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    model = load_model(target)
+    model.verify()
+    return model
+
+
+def _write_weights(path: Path, network: nn.Module) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    state = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                "weights-not-finite",
+                f"The tensor {name!r} holds values that are not finite in float16.",
+                "The training has diverged; use an earlier checkpoint.",
+            )
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def _require_network(network: nn.Module, card: ModelCard) -> None:
+    from imbalanceseg.networks import create_network
+
+    wanted = create_network(card.network.name, **card.network.kwargs)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if type(network) is type(wanted) and shapes == {
+        name: tuple(tensor.shape) for name, tensor in wanted.state_dict().items()
+    }:
+        return
+    raise ModelError(
+        "network-mismatch",
+        f"The network {type(network).__name__} is not what the card names: {card.network.name} "
+        f"with {card.network.kwargs}.",
+        "Correct the card's network entry.",
+    )
+
+
+def _require_replaceable(target: Path) -> None:
+    if not target.exists() or (target / METADATA_FILE).is_file():
+        return
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    raise OutputError(
+        "output-exists",
+        f"{target} exists and is not a model bundle.",
+        "Choose another folder or remove it.",
+    )
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Put ``partial`` in the place of ``target``; an older bundle survives until then."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = partial.with_suffix(".old")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
