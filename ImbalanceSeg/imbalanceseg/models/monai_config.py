@@ -56,7 +56,6 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
     It segments every NIfTI file of ``dataset_dir`` into ``output_dir``. It needs no code of the
     bundle; the network's class comes from the installed engine.
     """
-    cls = network_class(card.network.name)
     return {
         "imports": ["$import pathlib", "$import numpy", "$import torch"],
         "bundle_root": ".",
@@ -65,10 +64,17 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "overlap": 0.5,
         "threshold": card.threshold,
-        "images": (
-            "$sorted(str(p) for p in pathlib.Path(@dataset_dir).iterdir() "
-            "if p.name.lower().endswith(('.nii', '.nii.gz')))"
-        ),
+        **_network(card),
+        **_dataset(card),
+        **_evaluator(card),
+        "initialize": ["$@network.load_state_dict(@weights)"],
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _network(card: ModelCard) -> dict[str, Any]:
+    cls = network_class(card.network.name)
+    return {
         "network_def": {
             "_target_": f"{cls.__module__}.{cls.__qualname__}",
             **card.network.kwargs,
@@ -78,6 +84,15 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
             "_target_": "safetensors.torch.load_file",
             "filename": f"$@bundle_root + '/{WEIGHTS_FILE}'",
         },
+    }
+
+
+def _dataset(card: ModelCard) -> dict[str, Any]:
+    return {
+        "images": (
+            "$sorted(str(p) for p in pathlib.Path(@dataset_dir).iterdir() "
+            "if p.name.lower().endswith(('.nii', '.nii.gz')))"
+        ),
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(card)},
         "dataset": {
             "_target_": "Dataset",
@@ -85,6 +100,11 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
+    }
+
+
+def _evaluator(card: ModelCard) -> dict[str, Any]:
+    return {
         "inferer": {
             "_target_": "SlidingWindowInferer",
             "roi_size": list(card.tile_voxels[::-1]),
@@ -101,8 +121,6 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
             "inferer": "@inferer",
             "postprocessing": "@postprocessing",
         },
-        "initialize": ["$@network.load_state_dict(@weights)"],
-        "run": ["$@evaluator.run()"],
     }
 
 
