@@ -11,10 +11,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-slicer = pytest.importorskip(
-    "slicer", reason="slicer-core is not installed (pip install -e .[dev])"
-)
-vtk = pytest.importorskip("vtk")
+try:
+    import slicer
+    import vtk
+except ModuleNotFoundError:
+    slicer = None
+    collect_ignore_glob = ["test_*.py"]
 
 _FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 _LOGICS = {
@@ -49,7 +51,16 @@ def _supply_what_only_the_application_has() -> None:
     slicer.applicationLogicOfTests = application
 
 
-_supply_what_only_the_application_has()
+if slicer is not None:
+    _supply_what_only_the_application_has()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that these tests were left out: a skip mark needs a test that can be imported."""
+    if slicer is None:
+        terminalreporter.write_line(
+            "Testing/ImbalanceSegLib was left out: slicer-core is not installed", yellow=True
+        )
 
 
 @pytest.fixture
