@@ -223,7 +223,7 @@ def _write_map(image: sitk.Image, path: Path) -> None:
 def _write_overview(image: sitk.Image, result: Segmentation, model: Model, path: Path) -> None:
     from imbalanceseg.reporting.overview import write_overview
 
-    window = model.card.model_dump().get("window")
+    window = model.card.window.model_dump()
     with atomic_path(path) as temporary:
         write_overview(image, result, temporary, window=window)
 

@@ -67,6 +67,9 @@ def dicom_seg(
 def airway(
     output: OutputOption,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same phantom.")] = 0,
+    spacing: Annotated[
+        float, typer.Option(min=0.4, max=4.0, metavar="MM", help="Distance of voxels.")
+    ] = 0.8,
     dicom: Annotated[bool, typer.Option("--dicom", help="Also write a DICOM series.")] = False,
 ) -> None:
     """Make a chest CT with a bronchial tree: image.nrrd and labels.nrrd."""
@@ -78,13 +81,14 @@ def airway(
     from imbalanceseg.synthesis.airway import chest_phantom
 
     with output_folder(output):
-        image, labels = chest_phantom(seed=seed)
+        image, labels = chest_phantom(seed, spacing_mm=spacing)
         write_image(image, output / "image.nrrd")
         described = slicer_labels(labels, (AIRWAY_TREE,), f"ImbalanceSeg phantom {seed}")
         write_image(described, output / "labels.nrrd")
         written = ["image.nrrd", "labels.nrrd"]
         if dicom:
-            write_dicom_series(image, output / "series", description=f"Airway phantom {seed}")
+            description = f"ImbalanceSeg airway phantom {seed}"
+            write_dicom_series(image, output / "series", description=description)
             written.append("series")
     for name in written:
         print(output / name)

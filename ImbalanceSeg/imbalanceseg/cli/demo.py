@@ -20,6 +20,7 @@ from imbalanceseg.cli.segment import (
 from imbalanceseg.progress import ProgressEvent
 
 _MODEL = "airway"
+_SPACING_MM = 1.2
 _DESCRIPTION = "ImbalanceSeg airway phantom"
 
 
@@ -41,7 +42,7 @@ def demo(
     start = time.perf_counter()
     with output_folder(output), show_progress(progress) as tell:
         tell(ProgressEvent("phantom", 0, 1))
-        image, truth = chest_phantom(seed=seed)
+        image, truth = chest_phantom(seed, spacing_mm=_SPACING_MM)
         series = output / "series"
         _remove_earlier_phantom(series)
         write_dicom_series(image, series, description=_DESCRIPTION, seed=f"demo {seed}")
@@ -50,7 +51,8 @@ def demo(
             series, _MODEL, output, ("hardness",),
             device=device, dicom_seg=True, series=None, tell=tell,
         )  # fmt: skip
-    print_result(session, [series, *files], time.perf_counter() - start, progress)
+    seconds = time.perf_counter() - start
+    print_result(session, [series, *files], seconds, progress, dicom_seg=True)
     assert session.result is not None
     dice = evaluate(session.result.labels, truth)["dice"]
     if progress is ProgressStyle.JSON:

@@ -91,7 +91,7 @@ def segment(
             series=series,
             tell=tell,
         )
-    print_result(session, files, time.perf_counter() - start, progress)
+    print_result(session, files, time.perf_counter() - start, progress, dicom_seg)
 
 
 def run_segment(
@@ -110,6 +110,7 @@ def run_segment(
     from imbalanceseg.session import Session, output_folder
 
     model = load_model(model_name)
+    model.verify()
     tell(ProgressEvent("read", 0, 1, scan.name))
     session = Session.open(scan, series)
     tell(ProgressEvent("read", 1, 1, scan.name))
@@ -122,7 +123,7 @@ def run_segment(
 
 
 def print_result(
-    session: Session, files: Sequence[Path], seconds: float, style: ProgressStyle
+    session: Session, files: Sequence[Path], seconds: float, style: ProgressStyle, dicom_seg: bool
 ) -> None:
     """The summary for people, or one last JSON line for programs."""
     from imbalanceseg.reporting.report import NOT_FOR_CLINICAL_USE
@@ -140,8 +141,8 @@ def print_result(
     print_table(rows)
     for note in result.notes:
         print(f"note: {note}")
-    if not any(one.voxels for one in statistics):
-        print("note: Nothing was labelled; a DICOM-SEG is written only when there is something.")
+    if dicom_seg and not any(file.name == "segmentation.dcm" for file in files):
+        print("note: segmentation.dcm was not written, there is nothing to put into it.")
     print(f"\nDone in {seconds:.1f} s on {result.device}. The results:")
     for file in files:
         print(f"  {file}")

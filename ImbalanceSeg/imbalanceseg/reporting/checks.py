@@ -29,6 +29,7 @@ NEEDED_PACKAGES = (
     "matplotlib",
     "safetensors",
     "pydantic",
+    "PyYAML",
     "psutil",
     "rich",
     "typer",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 NOT_FOR_CLINICAL_USE = "Not for clinical use."
-_CARD_FIELDS = ("description", "intended_use", "modality", "license", "limitations")
+_CARD_FIELDS = ("title", "intended_use", "modality", "body_part", "license", "limitations")
 
 
 def build_report(
@@ -79,21 +77,14 @@ def build_report(
 
 
 def _model_part(model: Model) -> dict[str, Any]:
-    card = model.card.model_dump(mode="json")
+    card = model.card.model_dump(mode="json", include=set(_CARD_FIELDS))
+    weights = model.card.weights
     return {
         "name": model.name,
         "version": model.version,
-        "sha256": sha256_of(model.path / "models" / "model.safetensors"),
-        "card": {field: card[field] for field in _CARD_FIELDS if card.get(field)},
+        "sha256": None if weights is None else weights.sha256,
+        "card": card,
     }
-
-
-def sha256_of(path: Path) -> str | None:
-    """SHA-256 of a file as hexadecimal digits, or None when there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _image_part(image: sitk.Image) -> dict[str, Any]:
@@ -113,7 +104,7 @@ def _segment_part(segment: SegmentInfo, statistics: SegmentStatistics) -> dict[s
     figures = asdict(statistics)
     box = figures.pop("bounding_box_lps_mm")
     return figures | {
-        "volume_ml": round(statistics.volume_ml, 4),
+        "volume_ml": round(statistics.volume_ml, 6),
         "mean_hardness": _rounded(statistics.mean_hardness, 4),
         "bounding_box_lps_mm": None if box is None else {"low": box[0], "high": box[1]},
         "category": asdict(segment.category),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from imbalanceseg.geometry import Grid
+from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.labels import SegmentInfo
 
 _REPRESENTATION = "Binary labelmap"
@@ -41,10 +41,8 @@ def slicer_labels(
 
 def without_metadata(image: sitk.Image) -> sitk.Image:
     """A copy that carries voxels and geometry only: no header field of a patient travels on."""
-    bare = sitk.Image(image)
-    for key in bare.GetMetaDataKeys():
-        bare.EraseMetaData(key)
-    return bare
+    # A copied sitk.Image shares its metadata with the original, so it is built from the voxels.
+    return image_from_array(sitk.GetArrayViewFromImage(image), Grid.of(image))
 
 
 def _segmentation_fields(grid: Grid) -> Mapping[str, str]:
