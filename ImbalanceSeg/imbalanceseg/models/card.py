@@ -92,6 +92,7 @@ class ModelCard(_Part):
         version: of these weights, ``major.minor.patch``.
         spacing_mm: grid the network works on, (x, y, z).
         tile_voxels: sliding-window tile, (x, y, z), multiples of 8.
+        crop: part of the image that is computed; ``"lungs"`` is the box of lungs and trachea.
         segments: what the labels mean; label 1 is the network's foreground.
         threshold: probability above which a voxel is foreground.
         keep_largest_component: keep only the largest 6-connected component.
@@ -112,6 +113,7 @@ class ModelCard(_Part):
     intensity: Intensity
     window: DisplayWindow
     tile_voxels: tuple[TileSide, TileSide, TileSide]
+    crop: Literal["none", "lungs"] = "none"
     segments: Annotated[tuple[SegmentInfo, ...], Field(min_length=1, max_length=254)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     keep_largest_component: bool = False

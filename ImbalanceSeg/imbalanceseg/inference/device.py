@@ -1,0 +1,48 @@
+"""Where and in which precision a network runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from imbalanceseg.errors import InputError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
+
+    Raises:
+        InputError: the name is unknown, or no such CUDA device can be used.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(
+            "device-unknown",
+            f"{name!r} is not a device.",
+            "Use auto, cpu, cuda or cuda:<number>.",
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            "device-missing",
+            f"The device {name!r} is not on this computer.",
+            "Use --device auto or --device cpu; `imbalanceseg doctor` says what CUDA finds.",
+        )
+    return device
+
+
+def fast_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 where the hardware multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+    return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16())
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor has bfloat16 instructions."""
+    return bool(torch.cpu._is_avx512_bf16_supported())

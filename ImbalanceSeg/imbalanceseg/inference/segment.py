@@ -1,0 +1,225 @@
+"""Segment one image with one model: crop, resample, tiles, maps, back to the image's grid."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor, nn
+
+from imbalanceseg.errors import InputError
+from imbalanceseg.geometry import Grid, image_from_array, resample
+from imbalanceseg.inference.device import fast_precision, pick_device
+from imbalanceseg.inference.pruning import pruned_copy
+from imbalanceseg.inference.segmentation import Segmentation
+from imbalanceseg.models.bundle import Model, load_model
+from imbalanceseg.networks.wingsnet import WingsNet
+from imbalanceseg.preprocessing.lung_box import airway_box
+from imbalanceseg.preprocessing.scan import check_scan
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+
+MAPS = ("attention", "hardness")
+Roi = tuple[Sequence[float], Sequence[float]]
+_TILE_OVERLAP = 0.25
+_MIRRORED_AXES = ((), (3,), (4,), (3, 4))
+
+
+def segment(
+    image: sitk.Image,
+    model: Model | str | os.PathLike[str],
+    device: str = "auto",
+    maps: Sequence[str] = MAPS,
+    tta: bool = False,
+    roi: Roi | None = None,
+    progress: ProgressCallback | None = None,
+) -> Segmentation:
+    """Segment a 3D image.
+
+    Args:
+        image: 3D scalar image with the intensities the model expects (HU for CT); any orientation.
+        model: a model, the name of a shipped one, or the folder of a bundle.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
+        maps: which of ``"attention"`` and ``"hardness"`` to compute.
+        tta: average over in-plane mirrored copies; four times the work.
+        roi: two opposite LPS corners in mm; only what lies between them is segmented.
+        progress: receives a :class:`~imbalanceseg.progress.ProgressEvent` at every step.
+
+    Returns:
+        Labels, probability and the maps asked for, on the grid of ``image``.
+
+    Raises:
+        InputError: the image, the device, a map's name or ``roi`` cannot be used.
+        ModelError: the model is unknown or damaged.
+    """
+    progress = progress or ignore_progress
+    clock = _Clock()
+    unknown = sorted(set(maps) - set(MAPS))
+    if unknown:
+        raise InputError(
+            "map-unknown", f"There is no map named {unknown[0]!r}.", f"Maps are {', '.join(MAPS)}."
+        )
+    check_scan(image)
+    chosen = pick_device(device)
+    model = model if isinstance(model, Model) else load_model(model)
+    progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
+    network = model.network.to(chosen)
+    grid, notes = _working_grid(image, model, roi)
+    volume = _volume(image, grid, model).to(chosen)
+    progress(ProgressEvent("prepare", 1, 1))
+    clock.lap("prepare")
+    channels = _run_tiles(network, volume, model, maps, tta, progress)
+    clock.lap("network")
+    progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
+    result = _restored(image, grid, model, channels)
+    if not sitk.GetArrayViewFromImage(result["labels"]).any():
+        notes.append(f"The {model.name} model found nothing in this image.")
+    clock.lap("restore")
+    progress(ProgressEvent("restore", 1, 1))
+    return Segmentation(
+        segments=tuple(model.segments),
+        model_name=model.name,
+        model_version=model.version,
+        seconds=clock.laps,
+        device=str(chosen),
+        notes=tuple(notes),
+        **result,
+    )
+
+
+class _Clock:
+    """Wall seconds of consecutive stages."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.laps[stage] = round(now - self._since, 3)
+        self._since = now
+
+
+def _working_grid(image: sitk.Image, model: Model, roi: Roi | None) -> tuple[Grid, list[str]]:
+    notes: list[str] = []
+    box = Grid.of(image).oriented_lps()
+    if model.card.crop == "lungs":
+        lungs = airway_box(image)
+        box = lungs or box
+        if lungs is None:
+            notes.append("No lungs were found in this image; the whole image was searched.")
+    if roi is not None:
+        box = _within(box, roi)
+    return box.with_spacing(model.card.spacing_mm), notes
+
+
+def _within(box: Grid, roi: Roi) -> Grid:
+    corners = box.physical_to_index(np.asarray(roi, dtype=np.float64).reshape(2, 3))
+    start = np.clip(np.floor(corners.min(0)), 0, box.size).astype(int)
+    stop = np.clip(np.ceil(corners.max(0)) + 1, 0, box.size).astype(int)
+    if np.any(stop - start < 1) or not np.isfinite(corners).all():
+        raise InputError(
+            "roi-outside",
+            "The region of interest does not overlap the image.",
+            "Give two opposite corners in LPS millimetres.",
+        )
+    return box.cropped(start, stop - start)
+
+
+def _volume(image: sitk.Image, grid: Grid, model: Model) -> Tensor:
+    """Normalised intensities ``[1, 1, Z, Y, X]`` on the working grid."""
+    intensity = model.card.intensity
+    source = sitk.Cast(image, sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(resample(source, grid, "linear", intensity.clip_low))
+    scaled = (array - intensity.clip_low) / (intensity.clip_high - intensity.clip_low)
+    return torch.from_numpy(np.clip(scaled, 0, 1)[None, None])
+
+
+def _run_tiles(
+    network: nn.Module,
+    volume: Tensor,
+    model: Model,
+    maps: Sequence[str],
+    tta: bool,
+    progress: ProgressCallback,
+) -> dict[str, np.ndarray]:
+    """Maps by name, float32 ``[Z, Y, X]`` in [0, 1] on the working grid."""
+    from monai.inferers.utils import sliding_window_inference
+
+    largest = model.card.tile_voxels[::-1]
+    tile = [min(t, -(-n // 16) * 16) for t, n in zip(largest, volume.shape[2:], strict=True)]
+    mirrored = _MIRRORED_AXES if tta else _MIRRORED_AXES[:1]
+    names = ("probability", *(name for name in MAPS if name in maps))
+    predict = _predictor(network, model, names, mirrored)
+    total = _tile_count(volume.shape[2:], tile)
+    done = 0
+
+    def predict_and_tell(patch: Tensor) -> Tensor:
+        nonlocal done
+        progress(ProgressEvent("tiles", done, total))
+        done += 1
+        return predict(patch)
+
+    with torch.inference_mode():
+        stacked = sliding_window_inference(
+            volume, tile, 1, predict_and_tell, overlap=_TILE_OVERLAP, mode="gaussian", device="cpu"
+        )
+    progress(ProgressEvent("tiles", total, total))
+    return {name: stacked[0, n].float().numpy() for n, name in enumerate(names)}
+
+
+def _predictor(
+    network: nn.Module, model: Model, names: Sequence[str], mirrored: Sequence[tuple[int, ...]]
+) -> Callable[[Tensor], Tensor]:
+    network = network.to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    weakened = pruned_copy(network, model.card.hardness.sparsity) if "hardness" in names else None
+
+    def once(patch: Tensor) -> Tensor:
+        patch = patch.to(memory_format=torch.channels_last_3d)
+        with fast_precision(patch.device):
+            maps: dict[str, Tensor] = {}
+            if "attention" in names:
+                logits, maps["attention"] = cast(WingsNet, network).forward_with_attention(patch)
+            else:
+                logits = network(patch)
+            maps["probability"] = torch.sigmoid(logits.float())
+            if weakened is not None:
+                fragile = torch.sigmoid(weakened(patch).float())
+                maps["hardness"] = (maps["probability"] - fragile).abs()
+        return torch.cat([maps[name].float() for name in names], dim=1)
+
+    def averaged(patch: Tensor) -> Tensor:
+        views = [once(patch.flip(axes)).flip(axes) if axes else once(patch) for axes in mirrored]
+        return torch.stack(views).mean(0)
+
+    return averaged
+
+
+def _tile_count(size: Sequence[int], tile: Sequence[int]) -> int:
+    from monai.data.utils import dense_patch_slices
+    from monai.inferers.utils import _get_scan_interval
+
+    padded = [max(n, t) for n, t in zip(size, tile, strict=True)]
+    interval = _get_scan_interval(padded, tile, 3, (_TILE_OVERLAP,) * 3)
+    return len(dense_patch_slices(padded, tile, interval))
+
+
+def _restored(
+    image: sitk.Image, grid: Grid, model: Model, channels: dict[str, np.ndarray]
+) -> dict[str, sitk.Image]:
+    target = Grid.of(image)
+    restored = {
+        name: sitk.Clamp(resample(image_from_array(array, grid), target), sitk.sitkFloat32, 0, 1)
+        for name, array in channels.items()
+    }
+    found = sitk.GetArrayViewFromImage(restored["probability"]) > model.card.threshold
+    if model.card.keep_largest_component:
+        import cc3d
+
+        found = cc3d.largest_k(found, k=1, connectivity=6) > 0
+    restored["labels"] = image_from_array(found.astype(np.uint8), target)
+    return restored

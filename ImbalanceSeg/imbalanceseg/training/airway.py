@@ -1,0 +1,262 @@
+"""Train the airway model: WingsNet with the General Union loss on synthetic chest CT.
+
+``python -m imbalanceseg.training.airway --masks FOLDER -o RUN`` runs the recipe
+``recipes/airway.yaml``; the same command continues a run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+import yaml
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from imbalanceseg.io import atomic_path
+from imbalanceseg.losses import create_loss
+from imbalanceseg.losses.group_supervision import GroupSupervision
+from imbalanceseg.networks.wingsnet import WingsNet
+from imbalanceseg.synthesis.library import chest_library
+from imbalanceseg.training.synthetic_patches import SyntheticAirwayPatches, normalized
+
+_CHECKPOINT_SECONDS = 300.0
+_VALIDATION_PATCHES = 12
+_COLUMNS = ["iteration", "seconds", "loss", "dice", "recall", "precision"]
+
+
+class Phase(BaseModel):
+    """A stretch of training with one patch size."""
+
+    model_config = ConfigDict(extra="forbid")
+    iterations: int
+    patches: int
+    side: int
+
+
+class AirwayRecipe(BaseModel):
+    """Everything that decides the result of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    seed: int
+    spacing_mm: float
+    clip_hu: tuple[float, float]
+    patients: list[int]
+    grown_seeds: list[int]
+    validation_seeds: list[int]
+    alpha: float
+    encoding_weight: float
+    learning_rate: float
+    weight_decay: float
+    warmup_iterations: int
+    ema_decay: float
+    phases: list[Phase]
+
+    @property
+    def iterations(self) -> int:
+        """Optimiser steps of the whole run."""
+        return sum(phase.iterations for phase in self.phases)
+
+    def steps(self, start: int) -> Iterator[tuple[int, Phase]]:
+        """``(iteration, phase)`` from ``start`` to the end."""
+        first = 0
+        for phase in self.phases:
+            for iteration in range(max(start, first), first + phase.iterations):
+                yield iteration, phase
+            first += phase.iterations
+
+    def rate(self, iteration: int) -> float:
+        """Learning rate: linear warm-up, then half a cosine to 1 % of the peak."""
+        if iteration < self.warmup_iterations:
+            return self.learning_rate * (iteration + 1) / self.warmup_iterations
+        share = (iteration - self.warmup_iterations) / (self.iterations - self.warmup_iterations)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint holds; the random state is derived from the seed and the iteration."""
+
+    network: WingsNet
+    average: WingsNet
+    optimizer: torch.optim.AdamW
+    iteration: int = 0
+    seconds: float = 0.0
+
+
+def train_airway(
+    recipe: AirwayRecipe, masks: Path | None, run: Path, library: Path, device: str = "cpu"
+) -> WingsNet:
+    """Run or continue a recipe and return the averaged network.
+
+    Args:
+        recipe: see :class:`AirwayRecipe`.
+        masks: folder of the Med-MPD label maps; None trains on grown chests alone.
+        run: receives ``checkpoint/`` and ``log.csv``.
+        library: where anatomies are kept between runs.
+        device: torch device.
+    """
+    torch.set_flush_denormal(True)
+    run.mkdir(parents=True, exist_ok=True)
+    state = _start(recipe, run, device)
+    loss_function = GroupSupervision(
+        create_loss("general_union", alpha=recipe.alpha), recipe.encoding_weight
+    )
+    validation = _validation_set(recipe, library, device)
+    source = SyntheticAirwayPatches(
+        chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm),
+        recipe.seed + state.iteration,
+        device=device,
+    )
+    started, saved, recent = time.monotonic() - state.seconds, time.monotonic(), []
+    for iteration, phase in recipe.steps(state.iteration):
+        hu, label, weight = source.batch(phase.patches, phase.side)
+        recent.append(_step(state, recipe, loss_function, hu, label, weight, iteration))
+        state.iteration, state.seconds = iteration + 1, time.monotonic() - started
+        last = state.iteration == recipe.iterations
+        if last or state.iteration % 100 == 0:
+            row = [state.iteration, round(state.seconds, 1), sum(recent) / len(recent)]
+            _log(run, [*row, *_validate(state.average, validation, recipe)])
+            recent = []
+        if last or time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            _save(state, run)
+            saved = time.monotonic()
+    return state.average
+
+
+def _step(
+    state: TrainingState,
+    recipe: AirwayRecipe,
+    loss_function: GroupSupervision,
+    hu: Tensor,
+    label: Tensor,
+    weight: Tensor,
+    iteration: int,
+) -> float:
+    for group in state.optimizer.param_groups:
+        group["lr"] = recipe.rate(iteration)
+    image = normalized(hu, recipe.clip_hu).to(memory_format=torch.channels_last_3d)
+    with torch.autocast(image.device.type, torch.bfloat16):
+        output = state.network(image)
+    loss = loss_function(output, label, weight=weight)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
+    state.optimizer.step()
+    decay = min(recipe.ema_decay, (1 + iteration) / (10 + iteration))
+    with torch.no_grad():
+        for mean, value in zip(state.average.parameters(), state.network.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+    return float(loss.detach())
+
+
+def _validation_set(
+    recipe: AirwayRecipe, library: Path, device: str
+) -> list[tuple[Tensor, Tensor]]:
+    chests = chest_library(library, None, (), recipe.validation_seeds, recipe.spacing_mm)
+    source = SyntheticAirwayPatches(chests, recipe.seed + 7_000_000, device=device)
+    patches = (source.batch(1, 96) for _ in range(_VALIDATION_PATCHES))
+    return [(normalized(hu, recipe.clip_hu), label) for hu, label, _ in patches]
+
+
+@torch.no_grad()
+def _validate(
+    network: WingsNet, patches: list[tuple[Tensor, Tensor]], recipe: AirwayRecipe
+) -> list[float]:
+    """Dice, recall and precision at 0.5 over all validation patches together."""
+    network.eval()
+    hit = predicted = true = 0.0
+    for image, label in patches:
+        with torch.autocast(image.device.type, torch.bfloat16):
+            found = network(image.to(memory_format=torch.channels_last_3d)) > 0
+        hit += float((found * label).sum())
+        predicted += float(found.sum())
+        true += float(label.sum())
+    figures = (2 * hit / max(predicted + true, 1), hit / max(true, 1), hit / max(predicted, 1))
+    return [round(f, 4) for f in figures]
+
+
+def _start(recipe: AirwayRecipe, run: Path, device: str) -> TrainingState:
+    torch.manual_seed(recipe.seed)
+    network, average = (_placed(WingsNet(), device) for _ in range(2))
+    network.train()
+    average.eval()
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(
+        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    state = TrainingState(network, average, optimizer)
+    path = run / "checkpoint.safetensors"
+    if path.is_file():
+        _load(state, load_file(path, device=device))
+        torch.manual_seed(recipe.seed + state.iteration)
+    return state
+
+
+def _placed(network: WingsNet, device: str) -> WingsNet:
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
+
+
+def _save(state: TrainingState, run: Path) -> None:
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    for n, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{n}.{k}": v for k, v in moments.items()}
+    tensors["iteration"] = torch.tensor(state.iteration)
+    tensors["seconds"] = torch.tensor(state.seconds)
+    with atomic_path(run / "checkpoint.safetensors") as path:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+
+
+def _load(state: TrainingState, tensors: dict[str, Tensor]) -> None:
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    state.network.load_state_dict(part("network."))
+    state.average.load_state_dict(part("average."))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        number, name = key.split(".", 1)
+        moments.setdefault(int(number), {})[name] = value
+    known = state.optimizer.state_dict()
+    state.optimizer.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
+    state.iteration = int(tensors["iteration"])
+    state.seconds = float(tensors["seconds"])
+
+
+def _log(run: Path, row: list[float]) -> None:
+    path = run / "log.csv"
+    fresh = not path.is_file()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(_COLUMNS)
+        writer.writerow(row)
+    print(dict(zip(_COLUMNS, row, strict=True)), flush=True)
+
+
+def main(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    masks: Annotated[Path | None, typer.Option(help="Folder of the Med-MPD label maps.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Recipe; the shipped one if absent.")] = None,
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+) -> None:
+    """Train the airway model, or continue an interrupted run."""
+    path = recipe or Path(__file__).parent / "recipes" / "airway.yaml"
+    chosen = AirwayRecipe.model_validate(yaml.safe_load(path.read_text()))
+    network = train_airway(chosen, masks, output, output.parent / "anatomies", device)
+    with atomic_path(output / "airway.safetensors") as weights:
+        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)
+
+
+if __name__ == "__main__":
+    typer.run(main)
