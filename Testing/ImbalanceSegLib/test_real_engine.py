@@ -30,12 +30,12 @@ def test_unknownModelIsExplainedByTheEngine(logic, makeVolume):
 
 def chestLikeVolume():
     """A block of lung with a dark, walled tube through it, oblique in space."""
-    k, j, i = np.indices((48, 64, 64))
-    distance = np.hypot(j - 32 - 0.1 * k, i - 32)
+    k, j, i = np.indices((32, 32, 32))
+    distance = np.hypot(j - 16 - 0.1 * k, i - 16)
     voxels = np.full(k.shape, -860, np.int16)
-    voxels[distance < 7] = 20
-    voxels[distance < 5] = -995
-    voxels[:, :6], voxels[:, -6:], voxels[:, :, :6], voxels[:, :, -6:] = 40, 40, 40, 40
+    voxels[distance < 6] = 20
+    voxels[distance < 4] = -995
+    voxels[:, :3], voxels[:, -3:], voxels[:, :, :3], voxels[:, :, -3:] = 40, 40, 40, 40
     angle = np.radians(12)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
     matrix = np.eye(4)
@@ -66,7 +66,7 @@ def bundleWithRandomWeights(folder):
         spacing_mm=(1.0, 1.0, 1.5),
         intensity={"clip_low": -1000, "clip_high": 400},
         window={"center": -500, "width": 1500},
-        tile_voxels=(48, 48, 48),
+        tile_voxels=(32, 32, 32),
         segments=(AIRWAY_TREE,),
         training_data=({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
         metrics={"phantom": {"dice": 0.0}},
