@@ -1,13 +1,14 @@
 """The weakened copy of a network whose disagreement shows where the network is fragile.
 
 Source: Jaiswal et al., "Attend Who is Weak", WACV 2023, after Hooker et al., arXiv 1911.05248; the
-voxel-wise form is ours (METHODS 10.3).
+voxel-wise form is ours.
 """
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
@@ -22,7 +23,9 @@ def pruned_copy(network: nn.Module, sparsity: float) -> nn.Module:
         network: any network of convolutions.
         sparsity: share of the weights that is set to zero, in [0, 1].
     """
+    # torch's pruning views every weight as one vector, which channels-last weights do not allow.
     weakened = copy.deepcopy(network)
+    weakened.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     kernels = [
         (module, "weight")
         for module in weakened.modules()

@@ -175,8 +175,10 @@ def _run_tiles(
 def _predictor(
     network: nn.Module, model: Model, names: Sequence[str], mirrored: Sequence[tuple[int, ...]]
 ) -> Callable[[Tensor], Tensor]:
-    network = network.to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
     weakened = pruned_copy(network, model.card.hardness.sparsity) if "hardness" in names else None
+    for each in (network, weakened):
+        if each is not None:
+            each.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def once(patch: Tensor) -> Tensor:
         patch = patch.to(memory_format=torch.channels_last_3d)

@@ -26,7 +26,7 @@ class ChestAnatomy:
         airway_distance_mm: to the surface of the airway lumen.
         airway_radius_mm: lumen radius of the nearest airway; sets the wall's thickness.
         centerline_weight: 1 on the airway's centreline, 0 at the lumen voxel furthest from it
-            (METHODS.md 1.4); 1 outside the lumen.
+            (Zheng et al., IEEE TMI 40(9), 2021); 1 outside the lumen.
         solid_distance_mm: to the surface of vessels and nodules.
         lung_distance_mm: to the pleura.
         fissure_distance_mm: unsigned, to the nearest fissure.

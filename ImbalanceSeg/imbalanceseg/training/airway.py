@@ -110,7 +110,7 @@ def train_airway(
     loss_function = GroupSupervision(
         create_loss("general_union", alpha=recipe.alpha), recipe.encoding_weight
     )
-    validation = _validation_set(recipe, library, device)
+    validation = validation_set(recipe, library, device)
     source = SyntheticAirwayPatches(
         chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm),
         recipe.seed + state.iteration,
@@ -158,9 +158,14 @@ def _step(
     return float(loss.detach())
 
 
-def _validation_set(
-    recipe: AirwayRecipe, library: Path, device: str
-) -> list[tuple[Tensor, Tensor]]:
+def read_recipe(path: Path | None = None) -> AirwayRecipe:
+    """The recipe in a YAML file; the shipped one when ``path`` is None."""
+    path = path or Path(__file__).parent / "recipes" / "airway.yaml"
+    return AirwayRecipe.model_validate(yaml.safe_load(path.read_text()))
+
+
+def validation_set(recipe: AirwayRecipe, library: Path, device: str) -> list[tuple[Tensor, Tensor]]:
+    """Fixed patches ``(image, label)``, ``[1, 1, 96, 96, 96]``, of chests never trained on."""
     chests = chest_library(library, None, (), recipe.validation_seeds, recipe.spacing_mm)
     source = SyntheticAirwayPatches(chests, recipe.seed + 7_000_000, device=device)
     patches = (source.batch(1, 96) for _ in range(_VALIDATION_PATCHES))
@@ -251,9 +256,7 @@ def main(
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
 ) -> None:
     """Train the airway model, or continue an interrupted run."""
-    path = recipe or Path(__file__).parent / "recipes" / "airway.yaml"
-    chosen = AirwayRecipe.model_validate(yaml.safe_load(path.read_text()))
-    network = train_airway(chosen, masks, output, output.parent / "anatomies", device)
+    network = train_airway(read_recipe(recipe), masks, output, output.parent / "anatomies", device)
     with atomic_path(output / "airway.safetensors") as weights:
         save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)
 
