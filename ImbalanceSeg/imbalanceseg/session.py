@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,10 +109,10 @@ class Session:
         return self.source is not None and self.source.is_dir()
 
     def require_dicom(self) -> Path:
-        """The folder of the DICOM series.
+        """The folder of the DICOM series, after a check that DICOM objects can refer to it.
 
         Raises:
-            InputError: the scan was not read from a DICOM folder.
+            InputError: the scan is not from a DICOM folder, or its files carry no identifiers.
         """
         if self.source is None or not self.from_dicom:
             raise InputError(
@@ -120,7 +120,20 @@ class Session:
                 f"A DICOM-SEG refers to the slices of a DICOM series, and {self.name} is none.",
                 "Give the folder of the series, or leave out the DICOM-SEG.",
             )
+        if not self._has_identifiers:
+            raise InputError(
+                "dicom-seg-needs-identifiers",
+                f"A DICOM-SEG refers to a series by its identifiers, and {self.name} carries none.",
+                "Take the series from the archive again, or leave out the DICOM-SEG.",
+            )
         return self.source
+
+    @cached_property
+    def _has_identifiers(self) -> bool:
+        from imbalanceseg.dicom_series import open_series
+
+        assert self.source is not None
+        return bool(open_series(self.source, self.series_uid).info.uid)
 
     def write(
         self,

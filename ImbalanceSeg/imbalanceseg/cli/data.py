@@ -9,7 +9,7 @@ import typer
 
 from imbalanceseg.cli.console import print_json, print_table
 from imbalanceseg.cli.models import JsonOption
-from imbalanceseg.cli.segment import OutputOption
+from imbalanceseg.cli.segment import OutputOption, split_names
 
 phantom_app = typer.Typer(
     help="Make a scan whose exact labels are known.", no_args_is_help=True, rich_markup_mode=None
@@ -19,13 +19,22 @@ phantom_app = typer.Typer(
 def evaluate(
     prediction: Annotated[Path, typer.Argument(metavar="PRED", help="Labels to judge.")],
     reference: Annotated[Path, typer.Argument(metavar="REF", help="Labels taken as true.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="dice, iou, hd95_mm, airway, ...; repeat it or separate by commas.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare labels with a reference on the same grid."""
     from imbalanceseg.io import read_image
+    from imbalanceseg.metrics.evaluate import DEFAULT_METRICS
     from imbalanceseg.metrics.evaluate import evaluate as evaluate_labels
 
-    figures = evaluate_labels(read_image(prediction), read_image(reference))
+    names = split_names(metrics or DEFAULT_METRICS)
+    figures = evaluate_labels(read_image(prediction), read_image(reference), metrics=names)
     if as_json:
         print_json(figures)
     else:

@@ -54,7 +54,7 @@ def demo(
     seconds = time.perf_counter() - start
     print_result(session, [series, *files], seconds, progress, dicom_seg=True)
     assert session.result is not None
-    dice = evaluate(session.result.labels, truth)["dice"]
+    dice = evaluate(session.result.labels, truth, metrics=("dice",))["dice"]
     if progress is ProgressStyle.JSON:
         print_json({"stage": "compared", "done": 1, "total": 1, "metrics": {"dice": dice}})
     else:

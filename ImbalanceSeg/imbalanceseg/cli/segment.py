@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 KNOWN_MAPS = ("hardness", "attention")
 
+InputArgument = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="Image file, or folder with a DICOM series.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", metavar="M", help="Name or folder of a model.")
+]
+MapsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES", help="hardness, attention or none; repeat it or separate by commas."
+    ),
+]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
 ]
@@ -26,10 +38,15 @@ ProgressOption = Annotated[
 ]
 
 
+def split_names(values: Sequence[str]) -> tuple[str, ...]:
+    """Names given one by one or with commas, each once, in their order."""
+    names = (name.strip() for value in values for name in value.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def parse_maps(values: Sequence[str]) -> tuple[str, ...]:
     """Names of maps, given one by one or with commas; ``none`` stands for no map."""
-    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
-    wanted = tuple(dict.fromkeys(name for name in names if name != "none"))
+    wanted = tuple(name for name in split_names(values) if name != "none")
     for name in wanted:
         if name not in KNOWN_MAPS:
             known = ", ".join((*KNOWN_MAPS, "none"))
@@ -50,20 +67,10 @@ DeviceOption = Annotated[
 
 
 def segment(
-    scan: Annotated[
-        Path,
-        typer.Argument(metavar="INPUT", help="Image file, or folder with a DICOM series."),
-    ],
+    scan: InputArgument,
     output: OutputOption,
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="M", help="Name or folder of a model.")
-    ],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES", help="hardness, attention or none; repeat it or separate by commas."
-        ),
-    ] = None,
+    model: ModelOption,
+    maps: MapsOption = None,
     device: DeviceOption = "auto",
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM Segmentation.")

@@ -54,7 +54,6 @@ def build_report(
         A dict that JSON can hold (no NaN, no numpy types).
     """
     stages = {name: round(value, 3) for name, value in (*seconds.items(), *result.seconds.items())}
-    statistics = segment_statistics(result.labels, result.segments, result.hardness)
     return {
         "schema_version": SCHEMA_VERSION,
         "disclaimer": NOT_FOR_CLINICAL_USE,
@@ -62,10 +61,7 @@ def build_report(
         "software": software_versions(),
         "model": _model_part(model),
         "image": _image_part(image),
-        "segments": [
-            _segment_part(segment, one)
-            for segment, one in zip(result.segments, statistics, strict=True)
-        ],
+        "segments": _segment_parts(result),
         "seconds": stages,
         "total_seconds": round(sum(stages.values()), 3),
         "peak_memory_mib": _rounded(peak_memory_mib(), 1),
@@ -98,6 +94,11 @@ def _image_part(image: sitk.Image) -> dict[str, Any]:
         "pixel_type": image.GetPixelIDTypeAsString(),
         "intensity_range": [float(np.min(array)), float(np.max(array))],
     }
+
+
+def _segment_parts(result: Segmentation) -> list[dict[str, Any]]:
+    statistics = segment_statistics(result.labels, result.segments, result.hardness)
+    return [_segment_part(s, one) for s, one in zip(result.segments, statistics, strict=True)]
 
 
 def _segment_part(segment: SegmentInfo, statistics: SegmentStatistics) -> dict[str, Any]:

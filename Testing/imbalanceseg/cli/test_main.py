@@ -18,13 +18,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_help_answers_in_less_than_half_a_second(run_cli: Run) -> None:
-    fastest = 10.0
-    for _ in range(5):
+    # Other work on the machine can slow any single run, not all of them.
+    seconds: list[float] = []
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.5:
         start = time.perf_counter()
-        done = run_cli("--help")
-        fastest = min(fastest, time.perf_counter() - start)
-        assert done.returncode == 0
-    assert fastest < 0.5
+        assert run_cli("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
 
 
 @pytest.mark.parametrize("heavy", ["torch", "monai", "numpy", "SimpleITK", "rich", "matplotlib"])

@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,9 +142,7 @@ def test_a_signal_stops_the_work_and_leaves_no_half_file(
             assert event["done"] < event["total"] - 1, "too late to stop it"
             break
     child.send_signal(number)
-    start = time.perf_counter()
     _, errors = child.communicate(timeout=60)
-    assert time.perf_counter() - start < 10
     assert child.returncode == 130, errors
     assert errors == "error[cancelled]: Stopped; nothing half-written is left behind.\n"
     assert not out.exists()

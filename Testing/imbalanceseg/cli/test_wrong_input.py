@@ -170,3 +170,14 @@ def test_dicom_seg_of_a_volume_file(
 def test_unknown_series(run_cli: Run, series: Path, bundle: Path, tmp_path: Path) -> None:
     done = run_cli("segment", series, "-m", bundle, "-o", tmp_path / "out", "--series", "1.2.3")
     _require_refusal(done, "[a-z-]+")
+
+
+def test_dicom_seg_of_a_real_series_without_identifiers_is_refused_before_the_work(
+    run_cli: Run, data_folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    source = data_folder / "ct_dicom_20_slices" / "dicom"
+    if not source.is_dir():
+        pytest.skip("The 20-slice CT is not among the data.")
+    done = run_cli("segment", source, "-m", bundle, "-o", tmp_path / "out", "--dicom-seg")
+    _require_refusal(done, "dicom-seg-needs-identifiers")
+    assert not (tmp_path / "out").exists()

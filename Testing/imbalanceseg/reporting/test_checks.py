@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,3 +69,42 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
     (found,) = [check for check in run_checks(tmp_path) if check.name == "memory and disk"]
     assert found.state is State.MISSING
     assert "no such counter" in found.value
+
+
+class _FakeGpu:
+    """torch as far as the check of one GPU asks it; the convolution itself runs on the CPU."""
+
+    def __init__(
+        self, capability: tuple[int, int], architectures: list[str], error: str = ""
+    ) -> None:
+        import torch
+
+        major, minor = capability
+        properties = SimpleNamespace(
+            name="GPU", major=major, minor=minor, total_memory=80 * 1024**3
+        )
+        self.cuda = SimpleNamespace(
+            get_device_properties=lambda index: properties, get_arch_list=lambda: architectures
+        )
+        self.nn = torch.nn
+        self._torch, self._error = torch, error
+
+    def ones(self, shape: tuple[int, ...], device: str) -> object:
+        if self._error:
+            raise RuntimeError(self._error)
+        return self._torch.ones(shape)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "state", "found"),
+    [
+        (((9, 0), ["sm_90"]), State.OK, "compute capability 9.0, test passed"),
+        (((12, 0), ["sm_90"]), State.WARNING, "not supported by this torch"),
+        (((9, 0), ["sm_90"], "no kernel image\nmore"), State.WARNING, "failed: no kernel image"),
+    ],
+)
+def test_a_gpu_is_believed_only_after_a_kernel_ran(gpu: tuple, state: State, found: str) -> None:
+    check = checks._cuda_device(_FakeGpu(*gpu), 0)
+    assert check.state is state
+    assert check.value.endswith(found)
+    assert bool(check.fix) is (state is not State.OK)
