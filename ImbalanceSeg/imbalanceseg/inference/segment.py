@@ -118,16 +118,30 @@ def _working_grid(image: sitk.Image, model: Model, roi: Roi | None) -> tuple[Gri
 
 
 def _within(box: Grid, roi: Roi) -> Grid:
-    corners = box.physical_to_index(np.asarray(roi, dtype=np.float64).reshape(2, 3))
+    corners = box.physical_to_index(_two_points(roi))
     start = np.clip(np.floor(corners.min(0)), 0, box.size).astype(int)
     stop = np.clip(np.ceil(corners.max(0)) + 1, 0, box.size).astype(int)
-    if np.any(stop - start < 1) or not np.isfinite(corners).all():
+    if np.any(stop - start < 1):
         raise InputError(
             "roi-outside",
             "The region of interest does not overlap the image.",
             "Give two opposite corners in LPS millimetres.",
         )
     return box.cropped(start, stop - start)
+
+
+def _two_points(roi: Roi) -> np.ndarray:
+    try:
+        points = np.asarray(roi, dtype=np.float64)
+    except (TypeError, ValueError):
+        points = np.empty(0)
+    if points.shape == (2, 3) and np.isfinite(points).all():
+        return points
+    raise InputError(
+        "roi-invalid",
+        f"The region of interest {roi!r} is not two points of three finite numbers.",
+        "Give two opposite corners in LPS millimetres.",
+    )
 
 
 def _volume(image: sitk.Image, grid: Grid, model: Model) -> Tensor:
@@ -166,7 +180,15 @@ def _run_tiles(
 
     with torch.inference_mode():
         stacked = sliding_window_inference(
-            volume, tile, 1, predict_and_tell, overlap=_TILE_OVERLAP, mode="gaussian", device="cpu"
+            volume,
+            tile,
+            1,
+            predict_and_tell,
+            overlap=_TILE_OVERLAP,
+            mode="gaussian",
+            # Padding with zeros, which is air, would shift what the network normalises by.
+            padding_mode="replicate",
+            device="cpu",
         )
     progress(ProgressEvent("tiles", total, total))
     return {name: stacked[0, n].float().numpy() for n, name in enumerate(names)}

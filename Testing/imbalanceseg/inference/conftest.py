@@ -1,0 +1,90 @@
+"""Two small models: one that segments what is dark, one with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from imbalanceseg.labels import AIRWAY_TREE
+from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.card import ModelCard
+from imbalanceseg.models.write import write_bundle
+from imbalanceseg.networks import WingsNet
+
+_FIRST = -1e-3
+_NEXT = 2e-2 / 3
+_THRESHOLD = 0.05
+
+
+def card(**changes: Any) -> ModelCard:
+    fields: dict[str, Any] = {
+        "name": "dark-things",
+        "version": "0.1.0",
+        "title": "Dark things",
+        "description": "Segments what is darker than half the window.",
+        "intended_use": "Tests.",
+        "modality": "CT",
+        "body_part": "Chest",
+        "network": {"name": "wingsnet", "kwargs": {"in_channels": 1, "out_channels": 1}},
+        "spacing_mm": (1.0, 1.0, 1.0),
+        "intensity": {"clip_low": 0, "clip_high": 200},
+        "window": {"center": 100, "width": 200},
+        "tile_voxels": (32, 32, 32),
+        "segments": (AIRWAY_TREE,),
+        "training_data": ({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
+        "limitations": ("It knows nothing of anatomy.",),
+    }
+    return ModelCard(**fields | changes)
+
+
+def dark_network() -> WingsNet:
+    """WingsNet with weights set by hand: a logit that rises with darkness, voxel by voxel.
+
+    One channel runs through the full-resolution blocks. Its weights are so small that the variance
+    stays far below the epsilon of the instance norms, which then only take off the mean.
+    """
+    network = WingsNet()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for block, source, weight in (
+            (network.encoder[0], 0, _FIRST),
+            (network.encoder[1], 0, _NEXT),
+            (network.encoder[2], 0, _NEXT),
+            (network.decoder[4], 32, _NEXT),
+            (network.decoder[5], 0, _NEXT),
+        ):
+            block.conv.weight[0, source, 1, 1, 1] = weight
+        network.decoder[5].side.weight[0, 0] = 100.0
+        network.decoding_head.mix.weight[0, 10] = 10.0
+        network.decoding_head.mix.bias[0] = -1000 * _THRESHOLD
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory) -> Callable[..., Model]:
+    """A bundle on disk for a network and changes of the card."""
+
+    def make(network: WingsNet, **changes: Any) -> Model:
+        return write_bundle(tmp_path_factory.mktemp("bundle") / "model", network, card(**changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dark_model(make_model) -> Model:
+    return make_model(dark_network())
+
+
+@pytest.fixture(scope="session")
+def random_network() -> WingsNet:
+    torch.manual_seed(11)
+    return WingsNet().eval()
+
+
+@pytest.fixture(scope="session")
+def random_model(make_model, random_network) -> Model:
+    return make_model(random_network)
