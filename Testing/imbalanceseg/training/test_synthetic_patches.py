@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation
 
 from imbalanceseg.geometry import Grid
 from imbalanceseg.synthesis.anatomy import ChestAnatomy
+from imbalanceseg.training import synthetic_patches
 from imbalanceseg.training.synthetic_patches import (
     PatchSampling,
     SyntheticAirwayPatches,
@@ -135,6 +136,24 @@ def test_zoom_magnifies_the_anatomy_and_keeps_its_shape(zoom, degrees):
         assert max(extents) - min(extents) <= 2
     deep = torch.nn.functional.avg_pool3d(label, 5, 1, 2) == 1
     torch.testing.assert_close(weight[deep], torch.full_like(weight[deep], 0.5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("zoom", [0.8, 1.3])
+def test_distances_stay_millimetres_under_zoom(monkeypatch, zoom):
+    painted = []
+
+    def paint(maps, *_):
+        painted.append({name: value.clone() for name, value in maps.items()})
+        return maps["airway_distance_mm"]
+
+    monkeypatch.setattr(synthetic_patches, "render_chest_ct", paint)
+    sampling = PatchSampling(1.0, 0.0, rotation_degrees=20.0, zoom=(zoom, zoom))
+    SyntheticAirwayPatches([ball_chest(4.0)], 1, sampling).batch(1, 48)
+    distance, radius = (painted[0][f"airway_{name}_mm"] for name in ("distance", "radius"))
+    slope = torch.stack(torch.gradient(distance)).norm(dim=0)
+    near = (distance > 0) & (distance < 4)
+    assert float(slope[near].mean()) == pytest.approx(1, abs=0.03)
+    torch.testing.assert_close(radius, torch.full_like(radius, 2 * zoom))
 
 
 def test_a_patch_larger_than_the_chest_is_finite():
