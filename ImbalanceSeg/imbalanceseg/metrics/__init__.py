@@ -1,1 +1,1 @@
-
+"""How good a segmentation is: overlap, surface distance, airway trees."""

@@ -1,0 +1,143 @@
+"""Compare a segmentation with a reference: one call, figures by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import SimpleITK as sitk
+
+from imbalanceseg.errors import InputError
+from imbalanceseg.geometry import Grid, require_same_grid
+from imbalanceseg.labels import BACKGROUND, UNLABELLED
+from imbalanceseg.metrics.masks import Mask, bounding_box, label_values
+from imbalanceseg.metrics.overlap import overlap
+
+OVERLAP_METRICS = ("dice", "iou", "precision", "recall", "volume_error")
+SURFACE_METRICS = ("hd95_mm", "assd_mm")
+AIRWAY_METRICS = ("length_detected", "branch_detected", "leakage_mm3")
+DEFAULT_METRICS = ("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "volume_error")
+
+_Spacing = tuple[float, float, float]
+
+
+def evaluate(
+    prediction: sitk.Image,
+    reference: sitk.Image,
+    metrics: Iterable[str] = DEFAULT_METRICS,
+    labels: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Score a segmentation.
+
+    | figure | meaning | both empty | one empty |
+    |---|---|---|---|
+    | dice, iou, precision, recall | overlap in voxels, 0..1 | 1 | 0 |
+    | volume_error | abs(P - G) / G | 0 | 1, or infinite when G is |
+    | hd95_mm | 95th percentile Hausdorff distance, mm | 0 | infinite |
+    | assd_mm | average symmetric surface distance, mm | 0 | infinite |
+    | length_detected, branch_detected | shares of the tree found, 0..1 | 1 | 0 |
+    | leakage_mm3 | volume of the largest component outside G, mm3 | 0 | that volume |
+
+    ``"airway"`` stands for the last three, which take every label as airway; see
+    :func:`~imbalanceseg.metrics.airway.airway_score`.
+
+    Args:
+        prediction: 3D label image.
+        reference: label image on the same grid; voxels with 255 are ignored in both.
+        metrics: names from the table.
+        labels: label values to score; those that occur in either image when None, and 1 when
+            none does.
+
+    Returns:
+        Each figure by its name, as the mean over ``labels``. With more than one label also the
+        figure of each, ``"dice[2]"``. Figures of one label appear under the plain name only.
+
+    Raises:
+        GeometryError: the images are not 3D or do not share a grid.
+        InputError: an unknown metric, an unusable label value, or an image that is no label image.
+    """
+    names = _expanded(metrics)
+    require_same_grid(prediction, reference, ("prediction", "reference"))
+    found = label_values(prediction, "prediction")
+    truth = label_values(reference, "reference")
+    known = truth != UNLABELLED
+    values = _checked(labels) if labels is not None else _occurring(found, truth, known)
+    x, y, z = Grid.of(reference).spacing_mm
+    each = {
+        value: _figures((found == value) & known, truth == value, names, (z, y, x))
+        for value in values
+    }
+    figures: dict[str, float] = {}
+    airway = _airway_figures(prediction, reference, names)
+    for name in names:
+        if name in airway:
+            figures[name] = airway[name]
+            continue
+        figures[name] = float(np.mean([each[value][name] for value in values]))
+        if len(values) > 1:
+            figures.update({f"{name}[{value}]": each[value][name] for value in values})
+    return figures
+
+
+def _expanded(metrics: Iterable[str]) -> list[str]:
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    names: dict[str, None] = {}
+    known = (*OVERLAP_METRICS, *SURFACE_METRICS, *AIRWAY_METRICS)
+    for metric in metrics:
+        if metric != "airway" and metric not in known:
+            raise InputError(
+                "metric-unknown",
+                f"There is no metric {metric!r}.",
+                f"Choose from {', '.join((*known, 'airway'))}.",
+            )
+        names.update(dict.fromkeys(AIRWAY_METRICS if metric == "airway" else (metric,)))
+    return list(names)
+
+
+def _checked(labels: Sequence[int]) -> list[int]:
+    for value in labels:
+        if not 1 <= value < UNLABELLED:
+            raise InputError(
+                "label-out-of-range",
+                f"Label {value} cannot be scored; labels are 1 to {UNLABELLED - 1}.",
+            )
+    if not len(labels):
+        raise InputError("labels-none", "No label to score was given.", "Name at least one.")
+    return [int(value) for value in dict.fromkeys(labels)]
+
+
+def _occurring(found: np.ndarray, truth: np.ndarray, known: Mask) -> list[int]:
+    values = set(np.unique(found[known]).tolist()) | set(np.unique(truth).tolist())
+    return sorted(values - {BACKGROUND, UNLABELLED}) or [1]
+
+
+def _figures(
+    found: Mask, truth: Mask, names: Sequence[str], spacing_mm: _Spacing
+) -> dict[str, float]:
+    box = bounding_box(found | truth)
+    found, truth = found[box], truth[box]
+    counts = overlap(found, truth)
+    figures = {name: float(getattr(counts, name)) for name in names if name in OVERLAP_METRICS}
+    for name in names:
+        if name in SURFACE_METRICS:
+            figures[name] = _surface_metric(name)(found, truth, spacing_mm)
+    return figures
+
+
+def _surface_metric(name: str) -> Callable[[Mask, Mask, _Spacing], float]:
+    from imbalanceseg.metrics import surface
+
+    return {"hd95_mm": surface.hd95_mm, "assd_mm": surface.assd_mm}[name]
+
+
+def _airway_figures(
+    prediction: sitk.Image, reference: sitk.Image, names: Sequence[str]
+) -> dict[str, float]:
+    wanted = [name for name in names if name in AIRWAY_METRICS]
+    if not wanted:
+        return {}
+    from imbalanceseg.metrics.airway import airway_score
+
+    score = airway_score(prediction, reference)
+    return {name: float(getattr(score, name)) for name in wanted}
