@@ -19,7 +19,7 @@ from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.networks.wingsnet import WingsNet
-from imbalanceseg.preprocessing.lung_box import airway_box
+from imbalanceseg.preprocessing.lung_box import chest_region
 from imbalanceseg.preprocessing.scan import check_scan
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
@@ -68,14 +68,14 @@ def segment(
     model = model if isinstance(model, Model) else load_model(model)
     progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
     network = model.network.to(chosen)
-    grid, notes = _working_grid(image, model, roi)
+    grid, body, notes = _working_grid(image, model, roi)
     volume = _volume(image, grid, model).to(chosen)
     progress(ProgressEvent("prepare", 1, 1))
     clock.lap("prepare")
     channels = _run_tiles(network, volume, model, maps, tta, progress)
     clock.lap("network")
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
-    result = _restored(image, grid, model, channels)
+    result = _restored(image, grid, body, model, channels)
     if not sitk.GetArrayViewFromImage(result["labels"]).any():
         notes.append(f"The {model.name} model found nothing in this image.")
     clock.lap("restore")
@@ -104,17 +104,21 @@ class _Clock:
         self._since = now
 
 
-def _working_grid(image: sitk.Image, model: Model, roi: Roi | None) -> tuple[Grid, list[str]]:
+def _working_grid(
+    image: sitk.Image, model: Model, roi: Roi | None
+) -> tuple[Grid, sitk.Image | None, list[str]]:
+    """The grid to compute on, a mask of the body where the model wants one, and notes."""
     notes: list[str] = []
-    box = Grid.of(image).oriented_lps()
+    box, body = Grid.of(image).oriented_lps(), None
     if model.card.crop == "lungs":
-        lungs = airway_box(image)
-        box = lungs or box
-        if lungs is None:
+        region = chest_region(image)
+        if region is None:
             notes.append("No lungs were found in this image; the whole image was searched.")
+        else:
+            box, body = region.box, region.body
     if roi is not None:
         box = _within(box, roi)
-    return box.with_spacing(model.card.spacing_mm), notes
+    return box.with_spacing(model.card.spacing_mm), body, notes
 
 
 def _within(box: Grid, roi: Roi) -> Grid:
@@ -233,9 +237,16 @@ def _tile_count(size: Sequence[int], tile: Sequence[int]) -> int:
 
 
 def _restored(
-    image: sitk.Image, grid: Grid, model: Model, channels: dict[str, np.ndarray]
+    image: sitk.Image,
+    grid: Grid,
+    body: sitk.Image | None,
+    model: Model,
+    channels: dict[str, np.ndarray],
 ) -> dict[str, sitk.Image]:
     target = Grid.of(image)
+    if body is not None:
+        inside = sitk.GetArrayFromImage(resample(body, grid, "nearest"))
+        channels = {name: array * inside for name, array in channels.items()}
     restored = {
         name: sitk.Clamp(resample(image_from_array(array, grid), target), sitk.sitkFloat32, 0, 1)
         for name, array in channels.items()

@@ -17,10 +17,11 @@ from typing import Annotated
 import torch
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from imbalanceseg.errors import ModelError
 from imbalanceseg.io import atomic_path
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
@@ -34,12 +35,18 @@ _COLUMNS = ["iteration", "seconds", "loss", "dice", "recall", "precision"]
 
 
 class Phase(BaseModel):
-    """A stretch of training with one patch size."""
+    """A stretch of training with one patch size.
+
+    The learning rate falls from the first to the second value along half a cosine. ``side`` stays
+    above 16: below, bfloat16 weight gradients of the smallest feature maps are wrong on some CPUs.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    iterations: int
-    patches: int
-    side: int
+    iterations: PositiveInt
+    patches: PositiveInt
+    side: Annotated[int, Field(ge=24, multiple_of=8)]
+    learning_rate: tuple[float, float]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
 
 
 class AirwayRecipe(BaseModel):
@@ -52,11 +59,9 @@ class AirwayRecipe(BaseModel):
     patients: list[int]
     grown_seeds: list[int]
     validation_seeds: list[int]
-    alpha: float
     encoding_weight: float
-    learning_rate: float
     weight_decay: float
-    warmup_iterations: int
+    warmup_iterations: PositiveInt
     ema_decay: float
     phases: list[Phase]
 
@@ -74,11 +79,16 @@ class AirwayRecipe(BaseModel):
             first += phase.iterations
 
     def rate(self, iteration: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine to 1 % of the peak."""
-        if iteration < self.warmup_iterations:
-            return self.learning_rate * (iteration + 1) / self.warmup_iterations
-        share = (iteration - self.warmup_iterations) / (self.iterations - self.warmup_iterations)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        """Learning rate: a linear warm-up, then what the iteration's phase says."""
+        first = 0
+        for phase in self.phases:
+            if iteration < first + phase.iterations:
+                break
+            first += phase.iterations
+        high, low = phase.learning_rate
+        share = (iteration - first) / phase.iterations
+        rate = low + (high - low) * 0.5 * (1 + math.cos(math.pi * share))
+        return rate * min(1.0, (iteration + 1) / self.warmup_iterations)
 
 
 @dataclass
@@ -104,12 +114,8 @@ def train_airway(
         library: where anatomies are kept between runs.
         device: torch device.
     """
-    torch.set_flush_denormal(True)
     run.mkdir(parents=True, exist_ok=True)
     state = _start(recipe, run, device)
-    loss_function = GroupSupervision(
-        create_loss("general_union", alpha=recipe.alpha), recipe.encoding_weight
-    )
     validation = validation_set(recipe, library, device)
     source = SyntheticAirwayPatches(
         chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm),
@@ -119,6 +125,8 @@ def train_airway(
     started, saved, recent = time.monotonic() - state.seconds, time.monotonic(), []
     for iteration, phase in recipe.steps(state.iteration):
         hu, label, weight = source.batch(phase.patches, phase.side)
+        general_union = create_loss("general_union", alpha=phase.alpha)
+        loss_function = GroupSupervision(general_union, recipe.encoding_weight)
         recent.append(_step(state, recipe, loss_function, hu, label, weight, iteration))
         state.iteration, state.seconds = iteration + 1, time.monotonic() - started
         last = state.iteration == recipe.iterations
@@ -147,6 +155,12 @@ def _step(
     with torch.autocast(image.device.type, torch.bfloat16):
         output = state.network(image)
     loss = loss_function(output, label, weight=weight)
+    if not torch.isfinite(loss):
+        raise ModelError(
+            "training-diverged",
+            f"The loss is not finite at iteration {iteration}; the last checkpoint is kept.",
+            "Lower the learning rate and run the same command again.",
+        )
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
@@ -196,7 +210,7 @@ def _start(recipe: AirwayRecipe, run: Path, device: str) -> TrainingState:
     average.eval()
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        network.parameters(), recipe.rate(0), weight_decay=recipe.weight_decay
     )
     state = TrainingState(network, average, optimizer)
     path = run / "checkpoint.safetensors"
@@ -256,6 +270,7 @@ def main(
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
 ) -> None:
     """Train the airway model, or continue an interrupted run."""
+    torch.set_flush_denormal(True)
     network = train_airway(read_recipe(recipe), masks, output, output.parent / "anatomies", device)
     with atomic_path(output / "airway.safetensors") as weights:
         save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)

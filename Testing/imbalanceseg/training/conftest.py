@@ -21,17 +21,15 @@ TINY = {
     "patients": [],
     "grown_seeds": [1],
     "validation_seeds": [1],
-    "alpha": 0.2,
     "encoding_weight": 0.5,
-    "learning_rate": 0.002,
     "weight_decay": 0.0001,
     "warmup_iterations": 2,
     "ema_decay": 0.995,
     "phases": [
         # At 16 the coarsest features are 2 x 2 x 2, for which torch's bfloat16 convolutions give
         # weight gradients that are not a number or change from run to run.
-        {"iterations": 3, "patches": 2, "side": 24},
-        {"iterations": 2, "patches": 1, "side": 32},
+        {"iterations": 3, "patches": 2, "side": 24, "learning_rate": [0.002, 0.001], "alpha": 0.2},
+        {"iterations": 2, "patches": 1, "side": 32, "learning_rate": [0.001, 0.0], "alpha": 0.3},
     ],
 }
 

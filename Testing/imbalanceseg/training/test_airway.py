@@ -77,21 +77,32 @@ def test_an_unknown_key_is_refused(where):
 
 def test_a_missing_key_is_refused():
     values = yaml.safe_load(SHIPPED.read_text())
-    del values["alpha"]
+    del values["phases"][0]["alpha"]
     with pytest.raises(ValidationError, match="alpha"):
         AirwayRecipe.model_validate(values)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
+def test_the_learning_rate_warms_up_and_falls_within_each_phase():
     recipe = AirwayRecipe.model_validate(yaml.safe_load(SHIPPED.read_text()))
-    peak, warm, last = recipe.learning_rate, recipe.warmup_iterations, recipe.iterations
-    assert recipe.rate(0) == pytest.approx(peak / warm)
-    assert recipe.rate(warm - 1) == pytest.approx(peak)
-    assert recipe.rate(warm) == pytest.approx(peak)
-    assert recipe.rate((warm + last) // 2) == pytest.approx(0.505 * peak, rel=0.01)
-    assert recipe.rate(last) == pytest.approx(0.01 * peak)
-    rates = [recipe.rate(n) for n in range(warm, last + 1)]
-    assert all(a > b for a, b in pairwise(rates))
+    warm, first = recipe.warmup_iterations, 0
+    assert recipe.rate(0) == pytest.approx(recipe.phases[0].learning_rate[0] / warm, rel=1e-3)
+    for phase in recipe.phases:
+        high, low = phase.learning_rate
+        rates = [recipe.rate(n) for n in range(max(first, warm), first + phase.iterations)]
+        assert all(a > b for a, b in pairwise(rates))
+        assert recipe.rate(first + phase.iterations // 2) == pytest.approx(
+            (high + low) / 2, rel=0.02
+        )
+        assert rates[-1] == pytest.approx(low, abs=0.01 * high)
+        first += phase.iterations
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_a_patch_that_breaks_bfloat16_or_the_poolings_is_refused(side):
+    values = yaml.safe_load(SHIPPED.read_text())
+    values["phases"][0]["side"] = side
+    with pytest.raises(ValidationError, match="side"):
+        AirwayRecipe.model_validate(values)
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 4, 5])
@@ -198,7 +209,7 @@ airway.train_airway(recipe, None, Path(sys.argv[2]), Path(sys.argv[3]))
 def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_recipe, anatomies, tmp_path):
     run = tmp_path / "run"
     endless = json.loads(tiny_recipe.model_dump_json())
-    endless["phases"] = [{"iterations": 100_000, "patches": 1, "side": 24}]
+    endless["phases"] = [endless["phases"][0] | {"iterations": 100_000, "patches": 1}]
     command = [sys.executable, "-c", _ENDLESS, json.dumps(endless), str(run), str(anatomies)]
     environment = os.environ | {"PYTHONPATH": str(Path(airway.__file__).parents[2])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
