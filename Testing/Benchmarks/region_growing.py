@@ -15,22 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from imbalanceseg.geometry import Grid, resample
 from imbalanceseg.io import read_image, write_image
 from imbalanceseg.metrics.evaluate import evaluate
+from imbalanceseg.preprocessing.trachea import tracheal_column
 
-AIR_HU = -800
 LOWEST_HU = -32768
 FIRST_HU, LAST_HU, STEP_HU = -970, -700, 10
 # Airways of an adult down to where CT shows them hold 40 to 150 ml; a lung holds litres.
 MAX_VOLUME_MM3 = 300_000.0
 # One step adds at most an airway that noise had cut off, or the larynx; a leak adds lung.
 MAX_GAIN_MM3 = 30_000.0
-TRACHEA_AREA_MM2 = (60.0, 700.0)
-MIN_TRACHEA_MM = 20.0
 
 
 class NoTracheaError(Exception):
@@ -80,49 +76,16 @@ def grow_airways(ct: sitk.Image) -> RegionGrown:
 
 
 def trachea_seed(upright: sitk.Image) -> tuple[int, int, int]:
-    """An index in the trachea of a CT whose third axis ascends towards the head.
-
-    Round air within the body is followed slice by slice from the top; the longest column wins,
-    and its darkest voxel half way down is the seed.
-    """
-    values = sitk.GetArrayViewFromImage(upright)
-    pixel_mm2 = float(np.prod(upright.GetSpacing()[:2]))
-    columns: list[list[tuple[int, NDArray[np.bool_]]]] = []
-    longest: list[tuple[int, NDArray[np.bool_]]] = []
-    lowest = values.shape[0] // 3
-    for k in range(values.shape[0] - 1, lowest, -1):
-        continued = []
-        for disc in _round_air(values[k], pixel_mm2):
-            above = [c for c in columns if (c[-1][1] & disc).any()]
-            column = [*max(above, key=len, default=[]), (k, disc)]
-            continued.append(column)
-            longest = max(longest, column, key=len)
-        columns = continued
-    if len(longest) * upright.GetSpacing()[2] < MIN_TRACHEA_MM:
+    """An index in the trachea: the darkest voxel half way down its column of air."""
+    column = tracheal_column(upright)
+    if column is None:
         raise NoTracheaError("no round column of air runs down from the top of the image")
-    k, disc = longest[len(longest) // 2]
-    j, i = np.unravel_index(np.where(disc, values[k], np.inf).argmin(), disc.shape)
+    inside = sitk.GetArrayViewFromImage(column) > 0
+    slices = np.flatnonzero(inside.any(axis=(1, 2)))
+    k = slices[len(slices) // 2]
+    values = sitk.GetArrayViewFromImage(upright)[k]
+    j, i = np.unravel_index(np.where(inside[k], values, np.inf).argmin(), values.shape)
     return int(i), int(j), int(k)
-
-
-def _round_air(values: NDArray[np.number], pixel_mm2: float) -> list[NDArray[np.bool_]]:
-    """Round discs of air in an axial slice that do not touch its border."""
-    numbers, _ = ndimage.label(values < AIR_HU)
-    areas = np.bincount(numbers.ravel()) * pixel_mm2
-    discs = []
-    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
-        low, high = TRACHEA_AREA_MM2
-        if not low <= areas[number] <= high:
-            continue
-        rows, columns = (span.stop - span.start for span in box)
-        at_border = any(
-            span.start == 0 or span.stop == n for span, n in zip(box, values.shape, strict=True)
-        )
-        fills = areas[number] / pixel_mm2 / (rows * columns)
-        # A disc fills 0.79 of its box; a coronally or sagittally flat trachea is up to 2 to 1.
-        if not at_border and fills > 0.6 and 0.45 < rows / columns < 2.2:
-            discs.append(numbers == number)
-    return discs
 
 
 def _grown(upright: sitk.Image, seed: tuple[int, int, int], threshold: int) -> sitk.Image:

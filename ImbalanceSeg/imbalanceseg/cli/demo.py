@@ -21,6 +21,7 @@ from imbalanceseg.progress import ProgressEvent
 
 _MODEL = "airway"
 _SPACING_MM = 1.2
+_SCALE = 0.75
 _DESCRIPTION = "ImbalanceSeg airway phantom"
 
 
@@ -42,7 +43,7 @@ def demo(
     start = time.perf_counter()
     with output_folder(output), show_progress(progress) as tell:
         tell(ProgressEvent("phantom", 0, 1))
-        image, truth = chest_phantom(seed, spacing_mm=_SPACING_MM)
+        image, truth = chest_phantom(seed, spacing_mm=_SPACING_MM, scale=_SCALE)
         series = output / "series"
         _remove_earlier_phantom(series)
         write_dicom_series(image, series, description=_DESCRIPTION, seed=f"demo {seed}")

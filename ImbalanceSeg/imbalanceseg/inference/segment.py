@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import cc3d
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -21,6 +22,7 @@ from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.preprocessing.lung_box import chest_region
 from imbalanceseg.preprocessing.scan import check_scan
+from imbalanceseg.preprocessing.trachea import tracheal_column
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 MAPS = ("attention", "hardness")
@@ -252,9 +254,18 @@ def _restored(
         for name, array in channels.items()
     }
     found = sitk.GetArrayViewFromImage(restored["probability"]) > model.card.threshold
-    if model.card.keep_largest_component:
-        import cc3d
-
+    root = tracheal_column(image) if model.card.root == "trachea" else None
+    if root is not None:
+        found = _hanging_on(found, sitk.GetArrayViewFromImage(root) > 0)
+    elif model.card.keep_largest_component:
         found = cc3d.largest_k(found, k=1, connectivity=6) > 0
     restored["labels"] = image_from_array(found.astype(np.uint8), target)
     return restored
+
+
+def _hanging_on(found: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """The part of ``found`` and ``root`` that is 6-connected to most of the root."""
+    joined = cc3d.connected_components(found | root, connectivity=6)
+    sizes = np.bincount(joined[root])
+    tree: np.ndarray = joined == sizes.argmax()
+    return tree

@@ -96,6 +96,7 @@ class ModelCard(_Part):
         segments: what the labels mean; label 1 is the network's foreground.
         threshold: probability above which a voxel is foreground.
         keep_largest_component: keep only the largest 6-connected component.
+        root: keep what is 6-connected to this instead, where it is found; it counts as found too.
         metrics: test set -> metric -> measured figure.
         weights: None only until the bundle is written.
     """
@@ -117,6 +118,7 @@ class ModelCard(_Part):
     segments: Annotated[tuple[SegmentInfo, ...], Field(min_length=1, max_length=254)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     keep_largest_component: bool = False
+    root: Literal["none", "trachea"] = "none"
     hardness: HardnessSettings = HardnessSettings()
     training_data: Annotated[tuple[TrainingData, ...], Field(min_length=1)]
     metrics: dict[str, dict[str, float]] = {}

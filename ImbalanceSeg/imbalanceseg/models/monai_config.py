@@ -111,6 +111,7 @@ def _evaluator(card: ModelCard) -> dict[str, Any]:
             "sw_batch_size": 1,
             "overlap": "@overlap",
             "mode": "gaussian",
+            "padding_mode": "replicate",
         },
         "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(card)},
         "evaluator": {

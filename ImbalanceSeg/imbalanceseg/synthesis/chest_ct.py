@@ -159,9 +159,8 @@ class _Painter:
 
     def _pockets(self, hu: Tensor) -> Tensor:
         """Air that is no airway: oesophagus, stomach, bowel, gas in the neck."""
-        for n in range(self.style.air_pockets):
-            widest = 8.0 if n % 2 == 0 else 35.0
-            inside = random_tubes(self.shape, self.spacing, self.generator, (1.5, widest))
+        for _ in range(self.style.air_pockets):
+            inside = random_tubes(self.shape, self.spacing, self.generator, (1.5, 9.0))
             clear = (
                 torch.minimum(self.maps["lung_distance_mm"], self.maps["airway_distance_mm"]) - 2.5
             )

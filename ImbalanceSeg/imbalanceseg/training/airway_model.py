@@ -109,6 +109,7 @@ def airway_card(
         segments=(AIRWAY_TREE,),
         threshold=threshold,
         keep_largest_component=True,
+        root="trachea",
         hardness=HardnessSettings(sparsity=sparsity),
         training_data=(
             TrainingData(

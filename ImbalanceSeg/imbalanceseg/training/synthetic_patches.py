@@ -27,7 +27,7 @@ class PatchSampling:
         zoom: range of the magnification of the anatomy.
     """
 
-    small_airway: float = 0.25
+    small_airway: float = 0.55
     airway: float = 0.25
     rotation_degrees: float = 20.0
     zoom: tuple[float, float] = (0.8, 1.3)
