@@ -89,8 +89,6 @@ def run_region_growing(image: Path, labels: Path) -> Run:
 
 
 def _measured(method: Callable[[sitk.Image], sitk.Image], image: Path, labels: Path) -> Run:
-    import resource
-
     from region_growing import NoTracheaError
 
     ct = read_image(image)
@@ -103,8 +101,18 @@ def _measured(method: Callable[[sitk.Image], sitk.Image], image: Path, labels: P
     seconds = time.perf_counter() - began
     if not failure:
         write_image(found, labels)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Run(seconds, peak_kib / 1024, 0.0, failure)
+    return Run(seconds, _peak_mib(), 0.0, failure)
+
+
+def _peak_mib() -> float:
+    """Largest resident memory of this process; NaN where the system does not say.
+
+    Not ``getrusage``: its figure of a new process begins with that of the process it came from.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    kib = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return kib[0] / 1024 if kib else float("nan")
 
 
 def images(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, sitk.Image]]:
