@@ -1,8 +1,21 @@
-"""Compare a segmentation with a reference: one call, figures by name."""
+"""Compare a segmentation with a reference: one call, figures by name.
+
+| figure | meaning | both empty | one empty |
+|---|---|---|---|
+| dice, iou, precision, recall | overlap in voxels, 0..1 | 1 | 0 |
+| volume_error | abs(P - G) / G | 0 | 1, or infinite when G is |
+| hd95_mm | 95th percentile Hausdorff distance, mm | 0 | infinite |
+| assd_mm | average symmetric surface distance, mm | 0 | infinite |
+| length_detected, branch_detected | shares of the tree found, 0..1 | 1 | 0 |
+| leakage_mm3 | volume of the largest component outside G, mm3 | 0 | that volume |
+
+``"airway"`` stands for the last three, which take every label as airway; see
+:func:`~imbalanceseg.metrics.airway.airway_score`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,22 +42,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Score a segmentation.
 
-    | figure | meaning | both empty | one empty |
-    |---|---|---|---|
-    | dice, iou, precision, recall | overlap in voxels, 0..1 | 1 | 0 |
-    | volume_error | abs(P - G) / G | 0 | 1, or infinite when G is |
-    | hd95_mm | 95th percentile Hausdorff distance, mm | 0 | infinite |
-    | assd_mm | average symmetric surface distance, mm | 0 | infinite |
-    | length_detected, branch_detected | shares of the tree found, 0..1 | 1 | 0 |
-    | leakage_mm3 | volume of the largest component outside G, mm3 | 0 | that volume |
-
-    ``"airway"`` stands for the last three, which take every label as airway; see
-    :func:`~imbalanceseg.metrics.airway.airway_score`.
-
     Args:
         prediction: 3D label image.
         reference: label image on the same grid; voxels with 255 are ignored in both.
-        metrics: names from the table.
+        metrics: names from the table of this module.
         labels: label values to score; those that occur in either image when None, and 1 when
             none does.
 
@@ -67,16 +68,18 @@ def evaluate(
         value: _figures((found == value) & known, truth == value, names, (z, y, x))
         for value in values
     }
-    figures: dict[str, float] = {}
     airway = _airway_figures(prediction, reference, names)
+    figures: dict[str, float] = {}
     for name in names:
-        if name in airway:
-            figures[name] = airway[name]
-            continue
-        figures[name] = float(np.mean([each[value][name] for value in values]))
-        if len(values) > 1:
-            figures.update({f"{name}[{value}]": each[value][name] for value in values})
+        figures.update({name: airway[name]} if name in airway else _averaged(name, each))
     return figures
+
+
+def _averaged(name: str, each: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of a figure over labels, then the figure of each where there are several."""
+    of_label = {f"{name}[{value}]": figures[name] for value, figures in each.items()}
+    mean = {name: float(np.mean(list(of_label.values())))}
+    return mean | of_label if len(of_label) > 1 else mean
 
 
 def _expanded(metrics: Iterable[str]) -> list[str]:
