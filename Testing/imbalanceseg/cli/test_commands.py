@@ -141,7 +141,9 @@ def test_doctor_for_real(run_cli: Run) -> None:
     assert done.returncode == (0 if all(c["state"] != "missing" for c in told.values()) else 1)
 
 
-def _phantom(seed: int, spacing_mm: float = 0.8) -> tuple[sitk.Image, sitk.Image]:
+def _phantom(
+    seed: int, spacing_mm: float = 0.8, scale: float = 1.0
+) -> tuple[sitk.Image, sitk.Image]:
     rng = np.random.default_rng(seed)
     array = rng.normal(-800, 50, (20, 40, 40)).astype(np.int16)
     labels = np.zeros(array.shape, np.uint8)
