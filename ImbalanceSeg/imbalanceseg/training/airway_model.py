@@ -128,11 +128,12 @@ def airway_card(
         ),
         metrics=metrics,
         limitations=(
-            "Trained on synthetic CT only; one real scan has been looked at.",
+            "Trained on synthetic CT only, and briefly; one real scan was looked at while building.",
             "No expert reference exists for that scan: it was compared with region growing.",
             "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
             "lobectomy, photon-counting CT, slices thicker than 3 mm.",
-            "Bronchi narrower than about 2 mm are often missed.",
+            "On that scan it finds 63 % of the region-grown centreline and 16 of 36 branches: much "
+            "beyond the first divisions is missed.",
         ),
         references=(
             "Zheng et al., Alleviating Class-wise Gradient Imbalance for Pulmonary Airway "

@@ -33,7 +33,7 @@ def case(seed: int, share: float = 0.2) -> tuple[torch.Tensor, torch.Tensor, tor
 def analytic_gradient(
     p: torch.Tensor, g: torch.Tensor, w: torch.Tensor, a: float, r: float, s: float, e: float
 ) -> torch.Tensor:
-    """dL/dp from METHODS 1.2, with w already 1 on background."""
+    """dL/dp by the quotient rule, with w already 1 on background."""
     i = (w * (p + s) ** r * g).sum() + e
     u = (w * (a * p + (1 - a) * g)).sum() + e
     slope = torch.where(g > 0, r * (p + s) ** (r - 1) * u, torch.zeros(()).to(p))
