@@ -132,8 +132,8 @@ def airway_card(
             "No expert reference exists for that scan: it was compared with region growing.",
             "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
             "lobectomy, photon-counting CT, slices thicker than 3 mm.",
-            "On that scan it finds 63 % of the region-grown centreline and 16 of 36 branches: much "
-            "beyond the first divisions is missed.",
+            "On that scan it finds 63 % of the region-grown centreline and 16 of 36 branches; "
+            "much beyond the first divisions is missed.",
         ),
         references=(
             "Zheng et al., Alleviating Class-wise Gradient Imbalance for Pulmonary Airway "
