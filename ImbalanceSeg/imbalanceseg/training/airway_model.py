@@ -128,7 +128,7 @@ def airway_card(
         ),
         metrics=metrics,
         limitations=(
-            "Trained on synthetic CT only, and briefly; one real scan was looked at while building.",
+            "Trained briefly, on synthetic CT only; one real scan was seen while building.",
             "No expert reference exists for that scan: it was compared with region growing.",
             "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
             "lobectomy, photon-counting CT, slices thicker than 3 mm.",
