@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import cc3d
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference.device import fast_precision, pick_device
+from imbalanceseg.inference.postprocess import labelmap_from_probability
 from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.preprocessing.lung_box import chest_region
 from imbalanceseg.preprocessing.scan import check_scan
-from imbalanceseg.preprocessing.trachea import tracheal_column
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 MAPS = ("attention", "hardness")
@@ -253,19 +252,5 @@ def _restored(
         name: sitk.Clamp(resample(image_from_array(array, grid), target), sitk.sitkFloat32, 0, 1)
         for name, array in channels.items()
     }
-    found = sitk.GetArrayViewFromImage(restored["probability"]) > model.card.threshold
-    root = tracheal_column(image) if model.card.root == "trachea" else None
-    if root is not None:
-        found = _hanging_on(found, sitk.GetArrayViewFromImage(root) > 0)
-    elif model.card.keep_largest_component:
-        found = cc3d.largest_k(found, k=1, connectivity=6) > 0
-    restored["labels"] = image_from_array(found.astype(np.uint8), target)
+    restored["labels"] = labelmap_from_probability(restored["probability"], image, model.card)
     return restored
-
-
-def _hanging_on(found: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """The part of ``found`` and ``root`` that is 6-connected to most of the root."""
-    joined = cc3d.connected_components(found | root, connectivity=6)
-    sizes = np.bincount(joined[root])
-    tree: np.ndarray = joined == sizes.argmax()
-    return tree

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from imbalanceseg.synthesis.fields import blur, random_tubes, smooth_noise
 
+_DARKEST_PARENCHYMA = -975.0
+
 
 @dataclass(frozen=True)
 class ChestStyle:
     """How one CT looks. HU unless another unit is named.
 
-    ``*_fraction`` are shares of the lung's volume, ``*_mm`` millimetres.
+    ``*_fraction`` are shares of the lung's volume, ``*_mm`` millimetres. ``gravity_per_mm`` is the
+    rise of the lung's density towards the side that the patient lies on.
     """
 
     lumen: float = -990.0
@@ -32,6 +35,7 @@ class ChestStyle:
     wall_per_radius: float = 0.11
     parenchyma: float = -850.0
     parenchyma_gradient: float = 30.0
+    gravity_per_mm: float = 0.0
     parenchyma_texture: float = 25.0
     small_vessel_mm: float = 0.5
     vessel: float = 40.0
@@ -67,8 +71,9 @@ def random_style(rng: np.random.Generator) -> ChestStyle:
         wall=rng.uniform(-80, 70),
         wall_base_mm=rng.uniform(0.2, 0.75),
         wall_per_radius=rng.uniform(0.06, 0.2),
-        parenchyma=rng.uniform(-930, -730),
+        parenchyma=rng.uniform(-945, -740),
         parenchyma_gradient=rng.uniform(0, 70),
+        gravity_per_mm=sometimes(0.6, 0.1, 1.0),
         parenchyma_texture=rng.uniform(5, 45),
         small_vessel_mm=rng.uniform(0.2, 0.8),
         vessel=rng.uniform(10, 80),
@@ -160,7 +165,7 @@ class _Painter:
     def _pockets(self, hu: Tensor) -> Tensor:
         """Air that is no airway: oesophagus, stomach, bowel, gas in the neck."""
         for _ in range(self.style.air_pockets):
-            inside = random_tubes(self.shape, self.spacing, self.generator, (1.5, 9.0))
+            inside = random_tubes(self.shape, self.spacing, self.generator, (1.5, 20.0))
             clear = (
                 torch.minimum(self.maps["lung_distance_mm"], self.maps["airway_distance_mm"]) - 2.5
             )
@@ -173,6 +178,7 @@ class _Painter:
     def lung(self, hu: Tensor) -> Tensor:
         style, maps = self.style, self.maps
         lung = style.parenchyma + style.parenchyma_gradient * self.noise(60)
+        lung = (lung + self._gravity()).clamp(min=_DARKEST_PARENCHYMA)
         lung = lung + style.parenchyma_texture * (self.noise(1.2) + 0.7 * self.noise(4))
         lung = self._disease(lung)
         twigs = torch.hypot(self.noise(5), self.noise(5)) * 5.0 * 0.8
@@ -184,6 +190,12 @@ class _Painter:
         hu = self._over(hu, lung, self.filled(maps["lung_distance_mm"]))
         solid = self.filled(maps["solid_distance_mm"] - style.vessel_growth_mm)
         return self._over(hu, style.vessel + style.hilar_contrast, solid)
+
+    def _gravity(self) -> Tensor:
+        """Density above the mean: the ribs' side of a supine patient's lung is the darkest."""
+        rows = self.shape[1]
+        height = torch.arange(rows, device=self.generator.device) - (rows - 1) / 2
+        return (self.style.gravity_per_mm * self.spacing * height)[None, :, None]
 
     def _disease(self, lung: Tensor) -> Tensor:
         style = self.style

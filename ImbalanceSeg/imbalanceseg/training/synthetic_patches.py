@@ -22,13 +22,16 @@ class PatchSampling:
 
     Attributes:
         small_airway: share of patches centred on an airway of less than 2.5 mm radius.
-        airway: share centred on any other airway voxel; the rest is anywhere in the body.
+        airway: share centred on any other airway voxel.
+        pleura: share centred within 6 mm of the lung's surface and away from airways, where thin
+            dark tongues of lung resemble a bronchus; the rest is anywhere in the body.
         rotation_degrees: largest rotation about a random axis.
         zoom: range of the magnification of the anatomy.
     """
 
-    small_airway: float = 0.55
-    airway: float = 0.25
+    small_airway: float = 0.45
+    airway: float = 0.2
+    pleura: float = 0.15
     rotation_degrees: float = 20.0
     zoom: tuple[float, float] = (0.8, 1.3)
 
@@ -89,13 +92,12 @@ class SyntheticAirwayPatches:
         return hu, label, maps["centerline_weight"]
 
     def _kind(self) -> str:
-        draw = self.rng.random()
-        if draw < self.sampling.small_airway:
-            return "small"
-        return "airway" if draw < self.sampling.small_airway + self.sampling.airway else "body"
+        shares = (self.sampling.small_airway, self.sampling.airway, self.sampling.pleura)
+        kind = np.searchsorted(np.cumsum(shares), self.rng.random(), side="right")
+        return ("small", "airway", "pleura", "body")[int(kind)]
 
     def _warp(self, stack: Tensor, voxel: np.ndarray, side: int, zoom: float) -> Tensor:
-        """Rotate, flip and magnify about ``voxel``; float32 ``[7, side, side, side]``."""
+        """Rotate, flip and magnify about ``voxel``; float32 ``[maps, side, side, side]``."""
         angle = np.deg2rad(self.rng.uniform(0, self.sampling.rotation_degrees))
         matrix = _rotation(self.rng.normal(size=3), angle) / zoom
         matrix = matrix @ np.diag(self.rng.choice([-1.0, 1.0], 3, p=[0.3, 0.7]))
@@ -128,9 +130,11 @@ def _centres(anatomy: ChestAnatomy) -> dict[str, np.ndarray]:
     airway = anatomy.airway_distance_mm < 0
     small = airway & (anatomy.airway_radius_mm < _SMALL_AIRWAY_RADIUS_MM)
     body = (anatomy.body_distance_mm < 15)[::4, ::4, ::4]
+    pleura = (np.abs(anatomy.lung_distance_mm) < 6) & (anatomy.airway_distance_mm > 10)
     return {
         "small": np.argwhere(small),
         "airway": np.argwhere(airway & ~small),
+        "pleura": np.argwhere(pleura[::4, ::4, ::4]) * 4,
         "body": np.argwhere(body) * 4,
     }
 
