@@ -13,7 +13,8 @@ from torch import Tensor
 from imbalanceseg.synthesis.anatomy import ChestAnatomy
 from imbalanceseg.synthesis.chest_ct import random_style, render_chest_ct
 
-_SMALL_AIRWAY_RADIUS_MM = 2.5
+# Thinner bronchi are many, and below what a chest CT resolves: no patch is taken for their sake.
+_SMALL_AIRWAY_RADIUS_MM = (1.0, 2.5)
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class PatchSampling:
     """Where patches are taken and how the anatomy is bent.
 
     Attributes:
-        small_airway: share of patches centred on an airway of less than 2.5 mm radius.
-        airway: share centred on any other airway voxel.
+        small_airway: share of patches centred on an airway of 1 to 2.5 mm radius.
+        airway: share centred on a wider airway.
         pleura: share centred within 6 mm of the lung's surface and away from airways, where thin
             dark tongues of lung resemble a bronchus; the rest is anywhere in the body.
         rotation_degrees: largest rotation about a random axis.
@@ -128,12 +129,14 @@ def normalized(hu: Tensor, clip: tuple[float, float]) -> Tensor:
 
 def _centres(anatomy: ChestAnatomy) -> dict[str, np.ndarray]:
     airway = anatomy.airway_distance_mm < 0
-    small = airway & (anatomy.airway_radius_mm < _SMALL_AIRWAY_RADIUS_MM)
+    low, high = _SMALL_AIRWAY_RADIUS_MM
+    wide = airway & (anatomy.airway_radius_mm >= high)
+    small = airway & ~wide & (anatomy.airway_radius_mm >= low)
     body = (anatomy.body_distance_mm < 15)[::4, ::4, ::4]
     pleura = (np.abs(anatomy.lung_distance_mm) < 6) & (anatomy.airway_distance_mm > 10)
     return {
         "small": np.argwhere(small),
-        "airway": np.argwhere(airway & ~small),
+        "airway": np.argwhere(wide),
         "pleura": np.argwhere(pleura[::4, ::4, ::4]) * 4,
         "body": np.argwhere(body) * 4,
     }
