@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +20,34 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"IMBALANCESEG_DATA names {folder}, which is not a folder.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_card() -> Callable[..., Any]:
+    """The valid card of a model that segments nothing of use, with changes."""
+
+    def make(**changes: Any) -> Any:
+        from imbalanceseg.labels import AIRWAY_TREE
+        from imbalanceseg.models.card import ModelCard
+
+        fields: dict[str, Any] = {
+            "name": "test-airway",
+            "version": "0.1.0",
+            "title": "Test airway",
+            "description": "Random weights.",
+            "intended_use": "Tests.",
+            "modality": "CT",
+            "body_part": "Chest",
+            "network": {"name": "wingsnet", "kwargs": {"in_channels": 1, "out_channels": 1}},
+            "spacing_mm": (0.8, 0.8, 0.8),
+            "intensity": {"clip_low": -1000, "clip_high": 400},
+            "window": {"center": -500, "width": 1500},
+            "tile_voxels": (48, 48, 48),
+            "segments": (AIRWAY_TREE,),
+            "training_data": ({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
+            "metrics": {"phantom": {"dice": 0.5}},
+            "limitations": ("It segments nothing of use.",),
+        }
+        return ModelCard(**fields | changes)
+
+    return make

@@ -45,43 +45,27 @@ def chestLikeVolume():
     return slicer.util.addVolumeFromArray(voxels, matrix, name="Chest")
 
 
-def bundleWithRandomWeights(folder):
+@pytest.fixture
+def randomModel(make_card, tmp_path):
     """A model that finds nothing of use, but takes the whole way."""
     torch = pytest.importorskip("torch")
-    from imbalanceseg.labels import AIRWAY_TREE
-    from imbalanceseg.models.card import ModelCard
     from imbalanceseg.models.write import write_bundle
     from imbalanceseg.networks import WingsNet
 
     torch.manual_seed(3)
-    card = ModelCard(
-        name="random-airway",
-        version="0.1.0",
-        title="Random airway",
-        description="Random weights.",
-        intended_use="Tests.",
-        modality="CT",
-        body_part="Chest",
-        network={"name": "wingsnet", "kwargs": {"in_channels": 1, "out_channels": 1}},
-        spacing_mm=(1.0, 1.0, 1.5),
-        intensity={"clip_low": -1000, "clip_high": 400},
-        window={"center": -500, "width": 1500},
-        tile_voxels=(32, 32, 32),
-        segments=(AIRWAY_TREE,),
-        training_data=({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
-        metrics={"phantom": {"dice": 0.0}},
-        limitations=("It segments nothing of use.",),
-    )
-    return write_bundle(folder, WingsNet().eval(), card).path
+    card = make_card(name="random-airway", spacing_mm=(1.0, 1.0, 1.5), tile_voxels=(32, 32, 32))
+    return write_bundle(tmp_path / "random-airway", WingsNet().eval(), card).path
 
 
 @pytest.mark.slow
-def test_engineFillsTheScene(logic, scene, tmp_path):
+def test_engineFillsTheScene(logic, scene, randomModel):
     volume = chestLikeVolume()
-    model = bundleWithRandomWeights(tmp_path / "random-airway")
     stages = []
     output = logic.segment(
-        volume, model=str(model), device="cpu", onProgress=lambda event: stages.append(event.stage)
+        volume,
+        model=str(randomModel),
+        device="cpu",
+        onProgress=lambda event: stages.append(event.stage),
     )
     node = output.segmentationNode
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()

@@ -18,7 +18,6 @@ from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.io import read_image, write_image
 from imbalanceseg.labels import AIRWAY_TREE
 from imbalanceseg.models.bundle import Model
-from imbalanceseg.models.card import ModelCard
 from imbalanceseg.progress import ProgressEvent
 from imbalanceseg.session import Session, case_name, output_folder
 
@@ -39,26 +38,8 @@ def series(scan: sitk.Image, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def model() -> Model:
-    card = ModelCard(
-        name="airway",
-        version="0.1.0",
-        title="Test airway",
-        description="Random weights.",
-        intended_use="Tests.",
-        modality="CT",
-        body_part="Chest",
-        network={"name": "wingsnet"},
-        spacing_mm=(0.8, 0.8, 0.8),
-        intensity={"clip_low": -1000, "clip_high": 400},
-        window={"center": -500, "width": 1500},
-        tile_voxels=(48, 48, 48),
-        segments=(AIRWAY_TREE,),
-        training_data=({"name": "nothing", "license": "CC0-1.0"},),
-        limitations=("It segments nothing of use.",),
-        weights={"sha256": "0" * 64},
-    )
-    return Model(Path("airway"), card)
+def model(make_card) -> Model:
+    return Model(Path("airway"), make_card(name="airway", weights={"sha256": "0" * 64}))
 
 
 def _result(empty: bool = False, maps: bool = True) -> Segmentation:

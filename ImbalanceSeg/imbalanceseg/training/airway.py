@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imbalanceseg.errors import ModelError
-from imbalanceseg.io import atomic_path
+from imbalanceseg.io import atomic_path, write_text
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
 from imbalanceseg.networks.wingsnet import WingsNet
@@ -217,6 +217,7 @@ def _start(recipe: AirwayRecipe, run: Path, device: str) -> TrainingState:
     if path.is_file():
         _load(state, load_file(path, device=device))
         torch.manual_seed(recipe.seed + state.iteration)
+    _forget_rows_after(state.iteration, run)
     return state
 
 
@@ -250,6 +251,16 @@ def _load(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     state.optimizer.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
     state.iteration = int(tensors["iteration"])
     state.seconds = float(tensors["seconds"])
+
+
+def _forget_rows_after(iteration: int, run: Path) -> None:
+    """Drop what was logged between the checkpoint and the interruption: it comes again."""
+    path = run / "log.csv"
+    if not path.is_file():
+        return
+    head, *rows = path.read_text().splitlines()
+    kept = [row for row in rows if int(row.split(",", 1)[0]) <= iteration]
+    write_text(path, "\n".join([head, *kept]) + "\n")
 
 
 def _log(run: Path, row: list[float]) -> None:

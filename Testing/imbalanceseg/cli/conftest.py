@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ import SimpleITK as sitk
 from imbalanceseg.dicom.series import write_dicom_series
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.io import write_image
-from imbalanceseg.labels import AIRWAY_TREE
 
 GRID = Grid((48, 44, 24), (1.0, 1.0, 2.0), (-24.0, -22.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -82,43 +82,32 @@ def series(scan: sitk.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with random weights whose threshold lets something through."""
-    return write_random_bundle(tmp_path_factory.mktemp("models") / "test-airway", tile=48)
+def write_random_bundle(
+    make_card: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
+    """Write a bundle with random weights whose threshold lets something through."""
 
+    def write(tile: int) -> Path:
+        import torch
 
-def write_random_bundle(folder: Path, tile: int) -> Path:
-    import torch
+        from imbalanceseg.models.write import write_bundle
+        from imbalanceseg.networks import create_network
 
-    from imbalanceseg.models.card import ModelCard
-    from imbalanceseg.models.write import write_bundle
-    from imbalanceseg.networks import create_network
+        torch.manual_seed(3)
+        card = make_card(spacing_mm=(1.5, 1.5, 1.5), tile_voxels=(tile, tile, tile), threshold=0.01)
+        folder = tmp_path_factory.mktemp("models") / "test-airway"
+        return write_bundle(folder, create_network("wingsnet"), card).path
 
-    torch.manual_seed(3)
-    card = ModelCard(
-        name="test-airway",
-        version="0.1.0",
-        title="Test airway",
-        description="Random weights.",
-        intended_use="Tests.",
-        modality="CT",
-        body_part="Chest",
-        network={"name": "wingsnet"},
-        spacing_mm=(1.5, 1.5, 1.5),
-        intensity={"clip_low": -1000, "clip_high": 400},
-        window={"center": -500, "width": 1500},
-        tile_voxels=(tile, tile, tile),
-        segments=(AIRWAY_TREE,),
-        threshold=0.01,
-        training_data=({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
-        metrics={"phantom": {"dice": 0.5}},
-        limitations=("It segments nothing of use.",),
-    )
-    write_bundle(folder, create_network("wingsnet"), card)
-    return folder
+    return write
 
 
 @pytest.fixture(scope="session")
-def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(write_random_bundle: Callable[[int], Path]) -> Path:
+    """A model that takes the whole way."""
+    return write_random_bundle(48)
+
+
+@pytest.fixture(scope="session")
+def slow_bundle(write_random_bundle: Callable[[int], Path]) -> Path:
     """The same model with tiny tiles, so that there is time to stop it."""
-    return write_random_bundle(tmp_path_factory.mktemp("slow") / "test-airway", tile=16)
+    return write_random_bundle(16)

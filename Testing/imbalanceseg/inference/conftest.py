@@ -8,36 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from imbalanceseg.labels import AIRWAY_TREE
 from imbalanceseg.models.bundle import Model
-from imbalanceseg.models.card import ModelCard
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks import WingsNet
 
 _FIRST = -1e-3
 _NEXT = 2e-2 / 3
 _THRESHOLD = 0.05
-
-
-def card(**changes: Any) -> ModelCard:
-    fields: dict[str, Any] = {
-        "name": "dark-things",
-        "version": "0.1.0",
-        "title": "Dark things",
-        "description": "Segments what is darker than half the window.",
-        "intended_use": "Tests.",
-        "modality": "CT",
-        "body_part": "Chest",
-        "network": {"name": "wingsnet", "kwargs": {"in_channels": 1, "out_channels": 1}},
-        "spacing_mm": (1.0, 1.0, 1.0),
-        "intensity": {"clip_low": 0, "clip_high": 200},
-        "window": {"center": 100, "width": 200},
-        "tile_voxels": (32, 32, 32),
-        "segments": (AIRWAY_TREE,),
-        "training_data": ({"name": "nothing", "license": "CC0-1.0", "cases": 0},),
-        "limitations": ("It knows nothing of anatomy.",),
-    }
-    return ModelCard(**fields | changes)
 
 
 def dark_network() -> WingsNet:
@@ -65,11 +42,19 @@ def dark_network() -> WingsNet:
 
 
 @pytest.fixture(scope="session")
-def make_model(tmp_path_factory) -> Callable[..., Model]:
+def make_model(tmp_path_factory, make_card) -> Callable[..., Model]:
     """A bundle on disk for a network and changes of the card."""
+    dark_things: dict[str, Any] = {
+        "name": "dark-things",
+        "spacing_mm": (1.0, 1.0, 1.0),
+        "intensity": {"clip_low": 0, "clip_high": 200},
+        "window": {"center": 100, "width": 200},
+        "tile_voxels": (32, 32, 32),
+    }
 
     def make(network: WingsNet, **changes: Any) -> Model:
-        return write_bundle(tmp_path_factory.mktemp("bundle") / "model", network, card(**changes))
+        folder = tmp_path_factory.mktemp("bundle") / "model"
+        return write_bundle(folder, network, make_card(**dark_things | changes))
 
     return make
 

@@ -186,6 +186,18 @@ def test_an_interrupted_run_finishes(tiny_recipe, anatomies, tmp_path, steps):
     }
 
 
+@pytest.mark.parametrize(("saved", "kept"), [(0, []), (3, [1, 3])])
+def test_what_was_logged_after_the_checkpoint_is_not_logged_twice(
+    tiny_recipe, anatomies, tmp_path, saved, kept
+):
+    with interrupted_after(saved):
+        train_airway(tiny_recipe, None, tmp_path, anatomies)
+    for iteration in (1, 3, 4):
+        airway._log(tmp_path, [iteration, 0.0, 0.0, 0.0, 0.0, 0.0])
+    train_airway(tiny_recipe, None, tmp_path, anatomies)
+    assert [row["iteration"] for row in rows_of(tmp_path)] == [*kept, tiny_recipe.iterations]
+
+
 def test_before_the_first_checkpoint_a_run_starts_over(tiny_recipe, anatomies, tmp_path):
     with interrupted_after(0):
         train_airway(tiny_recipe, None, tmp_path, anatomies)
