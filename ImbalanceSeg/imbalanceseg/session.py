@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,7 @@ class Session:
         self.model: Model | None = None
         self.result: Segmentation | None = None
         self.seconds: dict[str, float] = {}
+        self._quotable = False
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], series_uid: str | None = None) -> Session:
@@ -112,7 +113,7 @@ class Session:
         """The folder of the DICOM series, after a check that DICOM objects can refer to it.
 
         Raises:
-            InputError: the scan is not from a DICOM folder, or its files carry no identifiers.
+            InputError: the scan is not from a DICOM folder, or its files lack what must be quoted.
         """
         if self.source is None or not self.from_dicom:
             raise InputError(
@@ -120,20 +121,12 @@ class Session:
                 f"A DICOM-SEG refers to the slices of a DICOM series, and {self.name} is none.",
                 "Give the folder of the series, or leave out the DICOM-SEG.",
             )
-        if not self._has_identifiers:
-            raise InputError(
-                "dicom-seg-needs-identifiers",
-                f"A DICOM-SEG refers to a series by its identifiers, and {self.name} carries none.",
-                "Take the series from the archive again, or leave out the DICOM-SEG.",
-            )
+        if not self._quotable:
+            from imbalanceseg.dicom.seg import require_quotable
+
+            require_quotable(self.source, self.series_uid)
+            self._quotable = True
         return self.source
-
-    @cached_property
-    def _has_identifiers(self) -> bool:
-        from imbalanceseg.dicom_series import open_series
-
-        assert self.source is not None
-        return bool(open_series(self.source, self.series_uid).info.uid)
 
     def write(
         self,

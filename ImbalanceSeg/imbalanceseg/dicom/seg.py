@@ -78,10 +78,28 @@ def write_dicom_seg(
     series = open_series(series_folder, series_uid)
     voxels = _voxels_on(labels, series.grid)
     present = _present(voxels, segments)
-    sources = [_quotable(h, p.name) for h, p in zip(series.headers, series.files, strict=True)]
+    sources = _quotable_headers(series)
     segmentation = _build(voxels, present, sources, series, (algorithm_name, algorithm_version))
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
+
+
+def require_quotable(series_folder: str | os.PathLike[str], series_uid: str | None = None) -> None:
+    """Refuse a series that no segmentation can refer to, before the work of making one.
+
+    Args:
+        series_folder: folder of the DICOM series.
+        series_uid: which of its series, where there are several.
+
+    Raises:
+        InputError: ``dicom-tag-missing``, or the series cannot be read.
+    """
+    _quotable_headers(open_series(series_folder, series_uid))
+
+
+def _quotable_headers(series: Series) -> list[pydicom.Dataset]:
+    pairs = zip(series.headers, series.files, strict=True)
+    return [_quotable(header, file.name) for header, file in pairs]
 
 
 def _voxels_on(labels: sitk.Image, grid: Grid) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -179,5 +180,20 @@ def test_dicom_seg_of_a_real_series_without_identifiers_is_refused_before_the_wo
     if not source.is_dir():
         pytest.skip("The 20-slice CT is not among the data.")
     done = run_cli("segment", source, "-m", bundle, "-o", tmp_path / "out", "--dicom-seg")
-    _require_refusal(done, "dicom-seg-needs-identifiers")
+    _require_refusal(done, "dicom-tag-missing")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dicom_seg_of_a_series_without_a_study_is_refused_before_the_work(
+    run_cli: Run, series: Path, bundle: Path, tmp_path: Path
+) -> None:
+    anonymous = tmp_path / "anonymous"
+    anonymous.mkdir()
+    for file in sorted(series.iterdir()):
+        slice_ = pydicom.dcmread(file)
+        slice_.StudyInstanceUID = ""
+        slice_.save_as(anonymous / file.name)
+    done = run_cli("segment", anonymous, "-m", bundle, "-o", tmp_path / "out", "--dicom-seg")
+    _require_refusal(done, "dicom-tag-missing")
+    assert "StudyInstanceUID" in done.stderr
     assert not (tmp_path / "out").exists()
