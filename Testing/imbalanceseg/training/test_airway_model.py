@@ -20,11 +20,10 @@ def network() -> WingsNet:
     return WingsNet().eval()
 
 
-def test_the_balance_of_a_threshold_is_a_harmonic_mean():
-    assert ThresholdScore(0.5, 1.0, 0.5, 0.7).balance == pytest.approx(2 / 3)
-    assert ThresholdScore(0.5, 0.8, 0.8, 0.1).balance == pytest.approx(0.8)
-    assert ThresholdScore(0.5, 0.0, 0.0, 0.0).balance == 0.0
-    assert ThresholdScore(0.5, 1.0, 0.0, 0.0).balance == 0.0
+def test_the_balance_of_a_threshold_weighs_finding_and_leaking_alike():
+    assert ThresholdScore(0.5, 1.0, 1.0, 0.0, 0.0).balance == pytest.approx(0.5)
+    assert ThresholdScore(0.5, 0.0, 0.0, 1.0, 1.0).balance == pytest.approx(0.5)
+    assert ThresholdScore(0.5, 0.8, 0.6, 0.9, 0.7).balance == pytest.approx(0.75)
 
 
 def test_the_area_under_the_curve_counts_pairs_in_the_right_order():
@@ -65,7 +64,6 @@ def test_weights_become_a_bundle_with_settings_chosen_on_validation(
     network, anatomies, tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(airway_model, "read_recipe", lambda: tiny_recipe)
-    monkeypatch.setattr(airway_model, "_CT_OF_EACH_CHEST", 1)
     monkeypatch.setattr(airway_model, "_THRESHOLDS", (0.01, 0.999))
     monkeypatch.setattr(airway_model, "_SPARSITIES", (0.5,))
     weights, metrics = tmp_path / "airway.safetensors", tmp_path / "metrics.json"
@@ -77,5 +75,5 @@ def test_weights_become_a_bundle_with_settings_chosen_on_validation(
     assert model.card.threshold in (0.01, 0.999)
     assert model.card.metrics["a scan"] == {"dice": 0.25}
     measured = model.card.metrics["validation chests (synthetic)"]
-    assert set(measured) == {"tree_length_detected", "precision", "dice"}
+    assert set(measured) == {"tree_length_detected", "branches_detected", "precision", "dice"}
     assert 0 <= model.card.metrics["validation patches"]["hardness_auroc"] <= 1
