@@ -1,6 +1,7 @@
 """From trained airway weights to the shipped bundle: settings chosen on validation, card, files.
 
-``python -m imbalanceseg.training.airway_model WEIGHTS -o BUNDLE --library FOLDER [--metrics FILE]``
+``python -m imbalanceseg.training.airway_model choose WEIGHTS -o BUNDLE --library FOLDER`` writes the
+bundle; ``... record BUNDLE METRICS`` adds to its card what was measured with it.
 """
 
 from __future__ import annotations
@@ -196,40 +197,54 @@ def _auroc(score: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / max(1, hits * misses))
 
 
-def main(
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def choose(
     weights: Annotated[Path, typer.Argument(help="airway.safetensors of a finished run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
     library: Annotated[Path, typer.Option(help="Folder of anatomies that the run left.")],
-    metrics: Annotated[Path | None, typer.Option(help="JSON: test set, metric, figure.")] = None,
 ) -> None:
     """Choose the threshold on validation chests, the pruning on patches, and write the bundle."""
     recipe = read_recipe()
     network = WingsNet()
     network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     network.eval()
-    patches = validation_set(recipe, library, "cpu")
-    dense = probabilities(network, patches)
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(Path(folder), network, airway_card(recipe, 0.5, 0.5, {}))
         chests = chest_library(library, None, (), recipe.validation_seeds, recipe.spacing_mm)
         scores = threshold_scores(load_model(folder), chests)
     for score in scores:
         print(score, f"balance {score.balance:.3f}", flush=True)
-    chosen = max(scores, key=lambda score: score.balance)
-    threshold = chosen.threshold
-    sparsity, auroc = best_sparsity(network, patches, dense, threshold)
-    measured = json.loads(metrics.read_text()) if metrics else {}
-    measured["validation chests (synthetic)"] = {
-        "tree_length_detected": round(chosen.length_detected, 3),
-        "branches_detected": round(chosen.branch_detected, 3),
-        "precision": round(chosen.precision, 3),
-        "dice": round(chosen.dice_largest, 3),
+    best = max(scores, key=lambda score: score.balance)
+    patches = validation_set(recipe, library, "cpu")
+    dense = probabilities(network, patches)
+    sparsity, auroc = best_sparsity(network, patches, dense, best.threshold)
+    print(f"threshold {best.threshold}, sparsity {sparsity} (AUROC {auroc:.3f})")
+    metrics = {
+        "validation chests (synthetic)": {
+            "tree_length_detected": round(best.length_detected, 3),
+            "branches_detected": round(best.branch_detected, 3),
+            "precision": round(best.precision, 3),
+            "dice": round(best.dice_largest, 3),
+        },
+        "validation patches": {"hardness_auroc": round(auroc, 3)},
     }
-    measured["validation patches"] = {"hardness_auroc": round(auroc, 3)}
-    card = airway_card(recipe, threshold, sparsity, measured)
-    print(f"threshold {threshold}, sparsity {sparsity} (AUROC {auroc:.3f})")
-    write_bundle(output, network, card)
+    write_bundle(output, network, airway_card(recipe, best.threshold, sparsity, metrics))
+
+
+@app.command()
+def record(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    metrics: Annotated[Path, typer.Argument(help="JSON: test set, metric, figure.")],
+) -> None:
+    """Write the card anew, with these figures beside those of the validation."""
+    model = load_model(bundle)
+    figures = model.card.metrics | json.loads(metrics.read_text(encoding="utf-8"))
+    card = airway_card(read_recipe(), model.card.threshold, model.card.hardness.sparsity, figures)
+    write_bundle(bundle, model.network, card)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -69,9 +69,16 @@ def test_weights_become_a_bundle_with_settings_chosen_on_validation(
     weights, metrics = tmp_path / "airway.safetensors", tmp_path / "metrics.json"
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)
     metrics.write_text(json.dumps({"a scan": {"dice": 0.25}}))
-    airway_model.main(weights, tmp_path / "bundle", anatomies, metrics)
+    airway_model.choose(weights, tmp_path / "bundle", anatomies)
+    chosen = load_model(tmp_path / "bundle")
+    airway_model.record(tmp_path / "bundle", metrics)
     model = load_model(tmp_path / "bundle")
     model.verify()
+    assert model.card.weights == chosen.card.weights
+    assert (model.card.threshold, model.card.hardness) == (
+        chosen.card.threshold,
+        chosen.card.hardness,
+    )
     assert model.card.threshold in (0.01, 0.999)
     assert model.card.metrics["a scan"] == {"dice": 0.25}
     measured = model.card.metrics["validation chests (synthetic)"]
