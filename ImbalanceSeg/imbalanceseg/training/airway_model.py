@@ -1,7 +1,7 @@
 """From trained airway weights to the shipped bundle: settings chosen on validation, card, files.
 
-``python -m imbalanceseg.training.airway_model choose WEIGHTS -o BUNDLE --library FOLDER`` writes the
-bundle; ``... record BUNDLE METRICS`` adds to its card what was measured with it.
+``python -m imbalanceseg.training.airway_model choose WEIGHTS -o BUNDLE --library FOLDER`` writes
+the bundle; ``... record BUNDLE METRICS`` adds to its card what was measured with it.
 """
 
 from __future__ import annotations
