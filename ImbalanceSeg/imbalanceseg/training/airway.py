@@ -260,14 +260,15 @@ def _forget_rows_after(iteration: int, run: Path) -> None:
         return
     head, *rows = path.read_text().splitlines()
     kept = [row for row in rows if int(row.split(",", 1)[0]) <= iteration]
-    write_text(path, "\n".join([head, *kept]) + "\n")
+    if kept != rows:
+        write_text(path, "\n".join([head, *kept]) + "\n")
 
 
 def _log(run: Path, row: list[float]) -> None:
     path = run / "log.csv"
     fresh = not path.is_file()
     with open(path, "a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(_COLUMNS)
         writer.writerow(row)

@@ -77,6 +77,8 @@ class SyntheticAirwayPatches:
         which = int(self.rng.integers(len(self.stacks)))
         stack, centres = self.stacks[which], self.centres[which]
         centre = centres[self._kind()]
+        if not len(centre):
+            centre = centres["body"]
         voxel = centre[self.rng.integers(len(centre))] + self.rng.integers(
             -side // 4, side // 4 + 1, 3
         )

@@ -239,6 +239,7 @@ def test_unknown_names_list_what_is_known(
     assert list_models() == []
     write_bundle(tmp_path / "test-airway", wingsnet, make_card())
     (tmp_path / "__pycache__").mkdir()
+    monkeypatch.chdir(tmp_path / "__pycache__")
     assert list_models() == ["test-airway"]
     assert load_model("test-airway").path == tmp_path / "test-airway"
     for name in ("airways", "", "../airway", str(tmp_path / "nothing")):

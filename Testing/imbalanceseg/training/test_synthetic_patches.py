@@ -156,6 +156,12 @@ def test_distances_stay_millimetres_under_zoom(monkeypatch, zoom):
     torch.testing.assert_close(radius, torch.full_like(radius, 2 * zoom))
 
 
+def test_a_chest_without_bronchi_of_a_kind_still_gives_patches():
+    source = SyntheticAirwayPatches([ball_chest(4.0)], 1, PatchSampling(0.0, 1.0, 0.0))
+    hu, _, _ = source.batch(2, 16)
+    assert bool(torch.isfinite(hu).all())
+
+
 def test_a_patch_larger_than_the_chest_is_finite():
     hu, label, _ = SyntheticAirwayPatches([ball_chest(4.0)], 1).batch(1, 96)
     assert bool(torch.isfinite(hu).all())
