@@ -192,7 +192,7 @@ class _Painter:
         return self._over(hu, style.vessel + style.hilar_contrast, solid)
 
     def _gravity(self) -> Tensor:
-        """Density above the mean: the ribs' side of a supine patient's lung is the darkest."""
+        """Density above the mean, by row: the front of a supine patient's lung is the darkest."""
         rows = self.shape[1]
         height = torch.arange(rows, device=self.generator.device) - (rows - 1) / 2
         return (self.style.gravity_per_mm * self.spacing * height)[None, :, None]

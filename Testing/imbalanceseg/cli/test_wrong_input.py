@@ -170,7 +170,8 @@ def test_dicom_seg_of_a_volume_file(
 
 def test_unknown_series(run_cli: Run, series: Path, bundle: Path, tmp_path: Path) -> None:
     done = run_cli("segment", series, "-m", bundle, "-o", tmp_path / "out", "--series", "1.2.3")
-    _require_refusal(done, "[a-z-]+")
+    _require_refusal(done, "series-not-found")
+    assert not (tmp_path / "out").exists()
 
 
 def test_dicom_seg_of_a_real_series_without_identifiers_is_refused_before_the_work(
