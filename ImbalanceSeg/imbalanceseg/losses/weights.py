@@ -1,7 +1,7 @@
-"""Foreground weight maps of a label: which voxels of a tubular tree count, and how much.
+"""Maps of a label that losses need: weights of voxels, distances, heat maps.
 
-Both functions take one case as a numpy array and know nothing of torch, so that a data loader can
-call them before a batch exists. Background weighs 1 in both.
+Every function takes one case as a numpy array and knows nothing of torch, so that a data loader can
+call it before a batch exists.
 """
 
 from __future__ import annotations
@@ -39,13 +39,7 @@ def centerline_distance_weight(
     from skimage.morphology import skeletonize
 
     foreground = _foreground(label)
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
-    if spacing.shape != (3,) or not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
-        raise InputError(
-            "spacing-invalid",
-            f"The spacing {tuple(spacing_mm)} is not three positive lengths in mm.",
-            "Give the voxel size along Z, Y and X.",
-        )
+    spacing = _spacing(spacing_mm, 3)
     weight = np.ones(foreground.shape, dtype=np.float32)
     box = ndimage.find_objects(foreground.astype(np.uint8))
     if not box:
@@ -83,6 +77,136 @@ def local_imbalance_weight(label: np.ndarray, exponent: float = 2.5) -> np.ndarr
     weight = np.ones(foreground.shape, dtype=np.float32)
     weight[foreground] = 0.95 * (-np.log10(inside)) ** exponent + 0.05
     return weight
+
+
+def local_imbalance(label: np.ndarray, side: int = 7) -> np.ndarray:
+    """Share of foreground in the neighbourhood of every voxel, mirrored at the border.
+
+    Low values on the foreground mark what a network loses: few foreground voxels among many of
+    background. Source: Zheng et al., MICCAI 2021.
+
+    Args:
+        label: ``[Z, Y, X]``, foreground greater than 0; 255 is unlabelled and counts as background.
+        side: of the neighbourhood, odd.
+
+    Returns:
+        float32 ``[Z, Y, X]`` in [0, 1].
+    """
+    foreground = _foreground(label).astype(np.float32)
+    return np.clip(ndimage.uniform_filter(foreground, size=side, mode="mirror"), 0, 1)
+
+
+def signed_distance(foreground: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Distance to the surface, positive outside, at most 0 inside.
+
+    Outside it is the distance to the nearest foreground voxel; inside that to the nearest
+    background voxel less the smallest spacing, so that the outermost voxels of an isotropic object
+    have 0. All 0 where there is no surface. Source: Kervadec et al., MIDL 2019.
+
+    Args:
+        foreground: bool, 1 to 3 axes.
+        spacing_mm: voxel size along the array's axes.
+
+    Returns:
+        float32, the array's shape, in mm.
+    """
+    import edt
+
+    spacing = _spacing(spacing_mm, foreground.ndim)
+    if not foreground.any() or foreground.all():
+        return np.zeros(foreground.shape, np.float32)
+    outside = edt.edt(~foreground, anisotropy=spacing)
+    inside = edt.edt(foreground, anisotropy=spacing)
+    return np.where(foreground, min(spacing) - inside, outside).astype(np.float32)
+
+
+def border_weight(
+    instances: np.ndarray,
+    spacing_mm: Sequence[float] | None = None,
+    strength: float = 10.0,
+    width: float = 5.0,
+    background_only: bool = True,
+    balance: bool = True,
+) -> np.ndarray:
+    """The U-Net's weight map: high in the narrow gaps between neighbouring instances.
+
+    ``w = w_c + strength exp(-(d1 + d2)^2 / (2 width^2))`` with the distances to the nearest and the
+    second nearest instance. Source: Ronneberger et al., MICCAI 2015, section 3.
+
+    Args:
+        instances: integer labels, 2 or 3 axes, 0 background, one number an instance; 255 is an
+            instance like any other.
+        spacing_mm: voxel size; distances are in pixels when None.
+        strength: w0 of the paper.
+        width: sigma of the paper, in the unit of the distances.
+        background_only: no bonus inside instances.
+        balance: ``w_c`` is the inverse frequency of foreground and background, 1 on average;
+            otherwise 1.
+
+    Returns:
+        float32, the array's shape.
+    """
+    import edt
+
+    spacing = _spacing(spacing_mm or (1.0,) * instances.ndim, instances.ndim)
+    foreground = instances > 0
+    weight = np.ones(instances.shape, np.float32)
+    share = float(foreground.mean()) if instances.size else 0.0
+    if balance and 0 < share < 1:
+        weight = np.where(foreground, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    numbers = np.unique(instances[foreground])
+    if len(numbers) < 2:
+        return weight
+    # Only the two smallest distances are kept: all of them would be instances x voxels.
+    nearest = np.full(instances.shape, np.inf, np.float32)
+    second = nearest.copy()
+    for number in numbers:
+        distance = edt.edt(instances != number, anisotropy=spacing)
+        second = np.minimum(second, np.maximum(nearest, distance))
+        nearest = np.minimum(nearest, distance)
+    bonus = strength * np.exp(-((nearest + second) ** 2) / (2 * width**2))
+    if background_only:
+        bonus[foreground] = 0
+    return weight + bonus.astype(np.float32)
+
+
+def center_heatmap(components: np.ndarray, sigma_voxels: float = 2.0) -> np.ndarray:
+    """A Gaussian of height 1 on the centre of mass of every component; the largest where they meet.
+
+    Args:
+        components: integer labels, 0 background, one number a component.
+        sigma_voxels: width.
+
+    Returns:
+        float32, the array's shape, in [0, 1].
+    """
+    heat = np.zeros(components.shape, np.float32)
+    numbers = np.unique(components[components > 0])
+    centers = ndimage.center_of_mass(components > 0, components, numbers) if len(numbers) else []
+    reach = int(np.ceil(4 * sigma_voxels))
+    for center in centers:
+        low = [max(0, int(c) - reach) for c in center]
+        box = tuple(slice(a, int(c) + reach + 2) for a, c in zip(low, center, strict=True))
+        part = heat[box]
+        axes = np.meshgrid(
+            *(a + np.arange(n) - c for a, n, c in zip(low, part.shape, center, strict=True)),
+            indexing="ij",
+            sparse=True,
+        )
+        squared = sum(a.astype(np.float32) ** 2 for a in axes)
+        np.maximum(part, np.exp(-squared / (2 * sigma_voxels**2)), out=part)
+    return heat
+
+
+def _spacing(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
+    spacing = tuple(float(s) for s in spacing_mm)
+    if len(spacing) != axes or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise InputError(
+            "spacing-invalid",
+            f"The spacing {spacing} is not {axes} positive lengths in mm.",
+            "Give the voxel size along each axis, in the order of the array.",
+        )
+    return spacing
 
 
 def _foreground(label: np.ndarray) -> np.ndarray:
