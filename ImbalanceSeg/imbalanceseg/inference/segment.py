@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
-from imbalanceseg.errors import InputError
+from imbalanceseg.errors import InputError, ModelError
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference.device import fast_precision, pick_device
 from imbalanceseg.inference.postprocess import labelmap_from_probability
@@ -55,7 +55,7 @@ def segment(
 
     Raises:
         InputError: the image, the device, a map's name or ``roi`` cannot be used.
-        ModelError: the model is unknown or damaged.
+        ModelError: the model is unknown, damaged, or has several classes.
     """
     progress = progress or ignore_progress
     clock = _Clock()
@@ -202,6 +202,12 @@ def _run_tiles(
 def _predictor(
     network: nn.Module, model: Model, names: Sequence[str], mirrored: Sequence[tuple[int, ...]]
 ) -> Callable[[Tensor], Tensor]:
+    if "attention" in names and not hasattr(network, "forward_with_attention"):
+        raise InputError(
+            "map-missing",
+            f"The {model.name} model has no attention map: its network looks everywhere alike.",
+            "Ask for the hardness map alone.",
+        )
     weakened = pruned_copy(network, model.card.hardness.sparsity) if "hardness" in names else None
     for each in (network, weakened):
         if each is not None:
@@ -215,6 +221,12 @@ def _predictor(
                 logits, maps["attention"] = cast(WingsNet, network).forward_with_attention(patch)
             else:
                 logits = network(patch)
+            if logits.shape[1] != 1:
+                raise ModelError(
+                    "model-not-binary",
+                    f"The {model.name} model tells {logits.shape[1]} classes apart.",
+                    "Models of one class against background are supported.",
+                )
             maps["probability"] = torch.sigmoid(logits.float())
             if weakened is not None:
                 fragile = torch.sigmoid(weakened(patch).float())

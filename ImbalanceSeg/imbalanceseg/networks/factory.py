@@ -11,7 +11,16 @@ from imbalanceseg.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
-_HOME_OF = {"wingsnet": ("imbalanceseg.networks.wingsnet", "WingsNet")}
+_HOME_OF = {
+    "nnunet": ("imbalanceseg.networks.nnunet", "NnUNet"),
+    "ternausnet": ("imbalanceseg.networks.ternausnet", "TernausNet"),
+    "two_pathway": ("imbalanceseg.networks.two_pathway", "TwoPathwayUNet"),
+    "unet2d": ("imbalanceseg.networks.unet2d", "UNet2d"),
+    "unet2d5": ("imbalanceseg.networks.unet2d5", "UNet2d5"),
+    "unet3d": ("imbalanceseg.networks.unet3d", "UNet3d"),
+    "vnet": ("imbalanceseg.networks.vnet", "VNet"),
+    "wingsnet": ("imbalanceseg.networks.wingsnet", "WingsNet"),
+}
 
 
 def network_names() -> list[str]:

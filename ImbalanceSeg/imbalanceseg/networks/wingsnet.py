@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, max_pool3d
-from torch.utils.checkpoint import checkpoint
 
-from imbalanceseg.errors import InputError
+from imbalanceseg.networks.recompute import run
+from imbalanceseg.networks.sizes import require_multiples
 
 SIZE_MULTIPLE = 8
 """Every side of the input must be a multiple of this."""
@@ -192,14 +192,14 @@ class WingsNet(nn.Module):
 
     def _run(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Features of the encoder and the decoder blocks, and the gates of the decoder blocks."""
-        require_size(x)
+        require_multiples(x, (SIZE_MULTIPLE,) * 3)
         encoded: list[Tensor] = []
         scale = 1
         for row, block in zip(_ENCODER, self.encoder, strict=True):
             if row[4] != scale:
                 scale = row[4]
                 x = max_pool3d(x, 2)
-            x, _ = self._block(block, x)
+            x, _ = run(block, x, recompute=self.checkpointing)
             encoded.append(x)
         skips = {4: encoded[8], 2: encoded[5], 1: encoded[2]}
         decoded: list[Tensor] = []
@@ -209,15 +209,10 @@ class WingsNet(nn.Module):
                 scale = row[4]
                 skip = skips[scale]
                 x = torch.cat([_resize(x, skip.shape[2:]).to(skip.dtype), skip], dim=1)
-            x, gate = self._block(block, x)
+            x, gate = run(block, x, recompute=self.checkpointing)
             decoded.append(x)
             gates.append(gate)
         return encoded, decoded, gates
-
-    def _block(self, block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
 
 
 def channel_drop_scale(like: Tensor, channels: int, drop: float) -> Tensor:
@@ -229,33 +224,6 @@ def channel_drop_scale(like: Tensor, channels: int, drop: float) -> Tensor:
     keep = torch.rand(like.shape[0], channels, device=like.device) >= drop
     kept = keep.sum(dim=1, keepdim=True)
     return keep * (channels / (kept + 0.01))
-
-
-def require_size(x: Tensor) -> None:
-    """Refuse an input that the poolings cannot halve three times.
-
-    Raises:
-        InputError: ``size-not-multiple`` or ``size-too-small``.
-    """
-    size = tuple(int(n) for n in x.shape[2:])
-    padded = tuple(max(1, -(-n // SIZE_MULTIPLE)) * SIZE_MULTIPLE for n in size)
-    if size != padded:
-        raise InputError(
-            "size-not-multiple",
-            f"The sides of the input {_by(size)} are not all multiples of {SIZE_MULTIPLE}.",
-            f"Pad it to {_by(padded)} voxels.",
-        )
-    if all(n == SIZE_MULTIPLE for n in size):
-        raise InputError(
-            "size-too-small",
-            f"An input of {_by(size)} voxels leaves one voxel at the coarsest scale, which cannot "
-            "be normalised.",
-            f"Pad at least one side to {2 * SIZE_MULTIPLE} voxels.",
-        )
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(str(n) for n in size)
 
 
 def _bias(conv: nn.Conv3d) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.write import write_bundle
@@ -52,7 +53,7 @@ def make_model(tmp_path_factory, make_card) -> Callable[..., Model]:
         "tile_voxels": (32, 32, 32),
     }
 
-    def make(network: WingsNet, **changes: Any) -> Model:
+    def make(network: nn.Module, /, **changes: Any) -> Model:
         folder = tmp_path_factory.mktemp("bundle") / "model"
         return write_bundle(folder, network, make_card(**dark_things | changes))
 

@@ -9,6 +9,7 @@ from imbalanceseg.errors import Cancelled, InputError, ModelError
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.labels import AIRWAY_TREE
+from imbalanceseg.networks import create_network
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TURN = np.deg2rad(20)
@@ -390,3 +391,20 @@ def test_no_gradients_are_kept(textured, random_model):
     segment(textured, random_model)
     assert all(p.grad is None for p in random_model.network.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_a_model_that_cannot_do_what_is_asked_says_so(image, make_model):
+    plain = make_model(
+        create_network("unet3d", out_channels=1),
+        network={"name": "unet3d", "kwargs": {"out_channels": 1}},
+    )
+    with pytest.raises(InputError) as refused:
+        segment(image, plain, maps=("attention",))
+    assert refused.value.code == "map-missing"
+    several = make_model(
+        create_network("wingsnet", out_channels=2),
+        network={"name": "wingsnet", "kwargs": {"out_channels": 2}},
+    )
+    with pytest.raises(ModelError) as refused:
+        segment(image, several, maps=())
+    assert refused.value.code == "model-not-binary"

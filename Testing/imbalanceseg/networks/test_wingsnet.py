@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from imbalanceseg.errors import InputError, ModelError
-from imbalanceseg.losses import GeneralUnionLoss, GroupSupervision
-from imbalanceseg.networks import WingsNet, create_network, network_names
+from imbalanceseg.errors import InputError
+from imbalanceseg.losses import GroupSupervision, create_loss
+from imbalanceseg.networks import WingsNet
 from imbalanceseg.networks.wingsnet import GroupHead, WingsNetOutput, channel_drop_scale
 
 SIZE = (32, 16, 24)
@@ -117,7 +117,9 @@ def test_samples_of_a_batch_do_not_see_each_other(image: Tensor) -> None:
 def test_decoding_loss_reaches_the_first_block_but_not_the_encoding_head(image: Tensor) -> None:
     net = network().train()
     target = (image > 1.5).to(torch.uint8)
-    GroupSupervision(GeneralUnionLoss(), encoding_weight=0.0)(net(image), target).backward()
+    GroupSupervision(create_loss("general_union"), encoding_weight=0.0)(
+        net(image), target
+    ).backward()
     assert net.encoder[0].conv.weight.grad.abs().max() > 0
     assert net.decoder[5].conv.weight.grad.abs().max() > 0
     assert net.encoding_head.mix.weight.grad is None
@@ -175,7 +177,7 @@ def test_bfloat16_and_channels_last_stay_close(image: Tensor) -> None:
     assert (rounded - exact).abs().mean() < 0.1 * exact.std()
     with torch.autocast("cpu", torch.bfloat16):
         output = last.train()(image)
-    GeneralUnionLoss()(output.decoding, (image > 1).to(torch.uint8)).backward()
+    create_loss("general_union")(output.decoding, (image > 1).to(torch.uint8)).backward()
     assert all(torch.isfinite(p.grad).all() for p in last.parameters() if p.grad is not None)
 
 
@@ -185,7 +187,7 @@ def test_it_learns_a_bright_tube() -> None:
     target = torch.zeros(1, 1, 16, 16, 16)
     target[..., 7:9, 7:9] = 1
     image = target + 0.3 * torch.randn(target.shape)
-    loss = GroupSupervision(GeneralUnionLoss())
+    loss = GroupSupervision(create_loss("general_union"))
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(30):
         optimiser.zero_grad()
@@ -212,15 +214,3 @@ def test_unusable_sizes_say_what_to_pad_to(
         network().eval()(torch.zeros(1, 1, *size))
     assert caught.value.code == code
     assert advice in caught.value.hint
-
-
-def test_networks_by_name() -> None:
-    assert network_names() == ["wingsnet"]
-    assert isinstance(create_network("wingsnet", out_channels=2), WingsNet)
-    with pytest.raises(ModelError) as caught:
-        create_network("os.system")
-    assert caught.value.code == "network-unknown"
-    assert "wingsnet" in caught.value.hint
-    with pytest.raises(ModelError) as caught:
-        create_network("wingsnet", depth=4)
-    assert caught.value.code == "network-arguments"

@@ -1,0 +1,48 @@
+"""The spatial attention of the 2.5D U-Net, and how its maps become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from imbalanceseg.networks.blocks import Size, same_padding
+
+
+class SpatialAttention(nn.Module):
+    """One map in [0, 1] from the features, which then count up to twice: ``x A + x``.
+
+    Source: Wang et al., MICCAI 2019, arXiv 1906.03906.
+
+    Args:
+        channels: of the features.
+        kernel: of both convolutions, (z, y, x).
+    """
+
+    def __init__(self, channels: int, kernel: Size) -> None:
+        super().__init__()
+        pad = same_padding(kernel)
+        self.layers = nn.Sequential(
+            nn.Conv3d(channels, channels // 2, kernel, padding=pad),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(channels // 2, 1, kernel, padding=pad),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted features ``[B, C, ...]`` and the map ``[B, 1, ...]``."""
+        attention = self.layers(x)
+        return x * attention + x, attention
+
+
+def merged_attention(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Mean of maps of several scales, up-sampled to ``size``; float32 ``[B, 1, *size]``."""
+    total = torch.zeros((), device=maps[0].device)
+    for each in maps:
+        wide = each.float()
+        if tuple(wide.shape[2:]) != tuple(size):
+            wide = interpolate(wide, size=tuple(size), mode="trilinear", align_corners=True)
+        total = total + wide / len(maps)
+    return total.clamp(0, 1)
