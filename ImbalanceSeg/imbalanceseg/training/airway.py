@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imbalanceseg.errors import ModelError
+from imbalanceseg.inference.device import fast_precision
 from imbalanceseg.io import atomic_path, write_text
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
@@ -152,7 +153,7 @@ def _step(
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(iteration)
     image = normalized(hu, recipe.clip_hu).to(memory_format=torch.channels_last_3d)
-    with torch.autocast(image.device.type, torch.bfloat16):
+    with fast_precision(image.device):
         output = state.network(image)
     loss = loss_function(output, label, weight=weight)
     if not torch.isfinite(loss):
@@ -194,7 +195,7 @@ def _validate(
     network.eval()
     hit = predicted = true = 0.0
     for image, label in patches:
-        with torch.autocast(image.device.type, torch.bfloat16):
+        with fast_precision(image.device):
             found = network(image.to(memory_format=torch.channels_last_3d)) > 0
         hit += float((found * label).sum())
         predicted += float(found.sum())
