@@ -39,7 +39,7 @@ def boundary_loss(
     require_shapes(logits, target, mask)
     if distance is None:
         distance = _per_class(_SIGNED, logits, target, mask, spacing_mm)
-    voxels = pooled(labelled_voxels(logits, target, mask, {"distance": distance}))
+    voxels = pooled(labelled_voxels(logits, target, mask, class_maps={"distance": distance}))
     p = voxels.probability()[voxels.foreground()]
     phi = voxels.maps["distance"].to(p)
     return (p * phi).sum() / max(p.numel(), 1)
@@ -84,8 +84,8 @@ def hausdorff_dt_loss(
     with torch.no_grad():
         found = logits > 0 if logits.shape[1] == 1 else logits.argmax(1, keepdim=True)
         predicted = _per_class(_UNSIGNED, logits, found, labelled(target, mask), spacing_mm)
-    maps: dict[str, Tensor | None] = {"true": distance, "predicted": predicted}
-    voxels = pooled(labelled_voxels(logits, target, mask, maps))
+    maps: dict[str, Tensor | None] = {"distance": distance, "predicted": predicted}
+    voxels = pooled(labelled_voxels(logits, target, mask, class_maps=maps))
     p, g = (x[voxels.foreground()] for x in (voxels.probability(), voxels.truth()))
     field = sum(voxels.maps[name].to(p) ** exponent for name in maps)
     return ((p - g) ** 2 * field).sum() / max(p.numel(), 1)

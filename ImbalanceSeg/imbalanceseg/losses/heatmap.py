@@ -33,7 +33,7 @@ def mse_heatmap_loss(
     require_shapes(logits, target, mask)
     if heatmap is None:
         heatmap = _heatmaps(logits, target, mask, sigma_voxels)
-    voxels = pooled(labelled_voxels(logits, target, mask, {"heatmap": heatmap}))
+    voxels = pooled(labelled_voxels(logits, target, mask, class_maps={"heatmap": heatmap}))
     p = voxels.probability()[voxels.foreground()]
     return ((p - voxels.maps["heatmap"].to(p)) ** 2).sum() / max(p.numel(), 1)
 

@@ -65,7 +65,8 @@ def labelled_voxels(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
-    maps: dict[str, Tensor | None] | None = None,
+    maps: Mapping[str, Tensor | None] | None = None,
+    class_maps: Mapping[str, Tensor | None] | None = None,
 ) -> list[LabelledVoxels]:
     """The labelled voxels of every sample of a batch.
 
@@ -74,14 +75,16 @@ def labelled_voxels(
         target: ``[B, 1, ...]``, classes 0..C-1; 255 where unlabelled. With one channel, everything
             else above 0 is foreground.
         mask: ``[B, 1, ...]``, non-zero where labelled; None where only ``target`` says so.
-        maps: further maps ``[B, K, ...]`` by name; those that are None are left out.
+        maps: further maps ``[B, 1, ...]`` by name; those that are None are left out.
+        class_maps: the same with a channel for every foreground class (one for one channel).
 
     Raises:
         InputError: ``loss-shape`` when a shape does not fit that of ``logits``, ``loss-label`` when
             ``target`` names a class that ``logits`` do not have.
     """
-    known = {name: tensor for name, tensor in (maps or {}).items() if tensor is not None}
-    require_shapes(logits, target, mask, known)
+    require_shapes(logits, target, mask, maps, class_maps)
+    given = {**(maps or {}), **(class_maps or {})}
+    known = {name: tensor for name, tensor in given.items() if tensor is not None}
     inside = labelled(target, mask).flatten(1)
     wide = torch.promote_types(logits.dtype, torch.float32)
     samples = []
@@ -119,6 +122,7 @@ def require_shapes(
     target: Tensor,
     mask: Tensor | None = None,
     maps: Mapping[str, Tensor | None] | None = None,
+    class_maps: Mapping[str, Tensor | None] | None = None,
 ) -> None:
     """Refuse what does not lie on the same voxels as ``logits``.
 
@@ -132,13 +136,10 @@ def require_shapes(
             "Add the missing axes.",
         )
     single = (logits.shape[0], 1, *logits.shape[2:])
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-        "target": (target, single),
-        "mask": (mask, single),
-    }
-    for name, values in (maps or {}).items():
-        if values is not None and values.ndim > 1:
-            expected[name] = (values, (single[0], values.shape[1], *single[2:]))
+    per_class = (logits.shape[0], max(1, logits.shape[1] - 1), *logits.shape[2:])
+    expected = {name: (tensor, single) for name, tensor in (maps or {}).items()}
+    expected |= {name: (tensor, per_class) for name, tensor in (class_maps or {}).items()}
+    expected |= {"target": (target, single), "mask": (mask, single)}
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise InputError(

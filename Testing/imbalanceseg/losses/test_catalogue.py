@@ -195,6 +195,16 @@ def test_wrong_shapes_are_refused(name, channels) -> None:
     assert caught.value.code == "loss-shape"
 
 
+@every_loss
+def test_a_map_with_the_wrong_channels_is_refused(name, channels) -> None:
+    logits, target = case(15, channels)
+    for key, values in maps_for(name, logits).items():
+        with pytest.raises(InputError) as caught:
+            create_loss(name)(logits, target, **{key: values.repeat(1, 3, 1, 1, 1)})
+        assert caught.value.code == "loss-shape"
+        assert key in caught.value.message
+
+
 def test_a_class_that_the_logits_lack_is_refused() -> None:
     logits, target = case(13, 3)
     target[0, 0, 0, 0, 0] = 3
