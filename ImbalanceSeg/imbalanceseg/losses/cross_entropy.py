@@ -124,7 +124,7 @@ def surprise(voxels: LabelledVoxels) -> Tensor:
     if voxels.binary:
         z, g = voxels.logits[0], voxels.target
         return F.softplus(torch.where(g > 0, -z, z))
-    return F.cross_entropy(voxels.logits.T, voxels.target, reduction="none")
+    return F.cross_entropy(voxels.logits[None], voxels.target[None], reduction="none")[0]
 
 
 def log_of_rest(log_p: Tensor) -> Tensor:
