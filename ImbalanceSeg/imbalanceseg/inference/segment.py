@@ -70,6 +70,9 @@ def segment(
     progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
     network = model.network.to(chosen)
     grid, body, notes = _working_grid(image, model, roi)
+    if "attention" in maps and not hasattr(network, "forward_with_attention"):
+        maps = [name for name in maps if name != "attention"]
+        notes.append(f"The {model.name} model has no attention map.")
     volume = _volume(image, grid, model).to(chosen)
     progress(ProgressEvent("prepare", 1, 1))
     clock.lap("prepare")
@@ -202,12 +205,6 @@ def _run_tiles(
 def _predictor(
     network: nn.Module, model: Model, names: Sequence[str], mirrored: Sequence[tuple[int, ...]]
 ) -> Callable[[Tensor], Tensor]:
-    if "attention" in names and not hasattr(network, "forward_with_attention"):
-        raise InputError(
-            "map-missing",
-            f"The {model.name} model has no attention map: its network looks everywhere alike.",
-            "Ask for the hardness map alone.",
-        )
     weakened = pruned_copy(network, model.card.hardness.sparsity) if "hardness" in names else None
     for each in (network, weakened):
         if each is not None:

@@ -25,7 +25,7 @@ def label_components(
         target: ``[B, 1, ...]``, 2D or 3D; 255 where unlabelled.
         mask: ``[B, 1, ...]``, non-zero where labelled.
         binary: all labels above 0 are one class.
-        smallest_voxels: smaller components get number 0, as if they were background.
+        smallest_voxels: smaller components get number 0: they belong to no instance.
 
     Returns:
         int64, shape and device of ``target``.

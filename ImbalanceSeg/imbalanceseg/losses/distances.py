@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.losses.voxels import labelled, labelled_voxels, pooled, require_shapes
-from imbalanceseg.losses.weights import signed_distance
+from imbalanceseg.losses.weights import distance_across, signed_distance
 
 
 def boundary_loss(
@@ -38,7 +38,7 @@ def boundary_loss(
     """
     require_shapes(logits, target, mask)
     if distance is None:
-        distance = _per_class(_SIGNED, logits, target, mask, spacing_mm)
+        distance = _per_class(signed_distance, logits, target, mask, spacing_mm)
     voxels = pooled(labelled_voxels(logits, target, mask, class_maps={"distance": distance}))
     p = voxels.probability()[voxels.foreground()]
     phi = voxels.maps["distance"].to(p)
@@ -74,16 +74,17 @@ def hausdorff_dt_loss(
         logits: ``[B, C, ...]``.
         target: ``[B, 1, ...]``, classes; 255 where unlabelled.
         mask: ``[B, 1, ...]``, non-zero where labelled.
-        distance: ``[B, F, ...]``, distance to the label's surface, unsigned; computed when None.
+        distance: ``[B, F, ...]``, from
+            :func:`~imbalanceseg.losses.weights.distance_across`; computed when None.
         exponent: ``a``.
         spacing_mm: voxel size along the axes of space; 1 when None.
     """
     require_shapes(logits, target, mask)
     if distance is None:
-        distance = _per_class(_UNSIGNED, logits, target, mask, spacing_mm)
+        distance = _per_class(distance_across, logits, target, mask, spacing_mm)
     with torch.no_grad():
         found = logits > 0 if logits.shape[1] == 1 else logits.argmax(1, keepdim=True)
-        predicted = _per_class(_UNSIGNED, logits, found, labelled(target, mask), spacing_mm)
+        predicted = _per_class(distance_across, logits, found, labelled(target, mask), spacing_mm)
     maps: dict[str, Tensor | None] = {"distance": distance, "predicted": predicted}
     voxels = pooled(labelled_voxels(logits, target, mask, class_maps=maps))
     p, g = (x[voxels.foreground()] for x in (voxels.probability(), voxels.truth()))
@@ -91,17 +92,14 @@ def hausdorff_dt_loss(
     return ((p - g) ** 2 * field).sum() / max(p.numel(), 1)
 
 
-_SIGNED, _UNSIGNED = 1.0, 0.0
-
-
 def _per_class(
-    sign: float,
+    distance: Callable[[np.ndarray, Sequence[float]], np.ndarray],
     logits: Tensor,
     label: Tensor,
     mask: Tensor | None,
     spacing_mm: Sequence[float] | None,
 ) -> Tensor:
-    """Distance to the surface of every foreground class, ``[B, F, ...]`` on the logits' device."""
+    """``distance`` of every foreground class, ``[B, F, ...]`` on the logits' device."""
     spacing = tuple(spacing_mm or (1.0,) * (logits.ndim - 2))
     if len(spacing) != logits.ndim - 2:
         raise InputError(
@@ -112,7 +110,5 @@ def _per_class(
     classes = torch.where(labelled(label, mask), label.long(), 0).cpu().numpy()[:, 0]
     channels = logits.shape[1]
     masks = [classes > 0] if channels == 1 else [classes == c for c in range(1, channels)]
-    maps = np.stack([[signed_distance(m, spacing) for m in per_class] for per_class in masks], 1)
-    if sign == _UNSIGNED:
-        maps = np.abs(maps)
+    maps = np.stack([[distance(m, spacing) for m in per_class] for per_class in masks], 1)
     return torch.from_numpy(maps).to(logits.device)

@@ -24,7 +24,7 @@ def lovasz_loss(
     """
     samples = labelled_voxels(logits, target, mask)
     rows = [pooled(samples)] if batch else samples
-    terms = [term for row in rows if row.count for term in [_of_row(row)]]
+    terms = [_of_row(row) for row in rows if row.count]
     return torch.stack(terms).mean() if terms else pooled(samples).nothing()
 
 

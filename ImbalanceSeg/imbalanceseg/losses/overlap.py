@@ -24,7 +24,6 @@ def dice_loss(
     mask: Tensor | None = None,
     *,
     smooth: float = 1e-5,
-    squared: bool = False,
     batch: bool = False,
 ) -> Tensor:
     """``1 - (2 sum pg + s) / (sum p + sum g + s)``, mean over foreground classes and samples.
@@ -37,12 +36,11 @@ def dice_loss(
         target: ``[B, 1, ...]``, classes; 255 where unlabelled.
         mask: ``[B, 1, ...]``, non-zero where labelled.
         smooth: ``s``.
-        squared: squares in the denominator (V-Net; Milletari et al., 3DV 2016).
         batch: sums run over the whole batch instead of each sample.
     """
     from monai.losses.dice import DiceLoss
 
-    loss = DiceLoss(smooth_nr=smooth, smooth_dr=smooth, squared_pred=squared)
+    loss = DiceLoss(smooth_nr=smooth, smooth_dr=smooth)
     return _overlap(loss, labelled_voxels(logits, target, mask), batch)
 
 
@@ -55,7 +53,10 @@ def dice_squared_loss(
     batch: bool = False,
 ) -> Tensor:
     """:func:`dice_loss` with squares in the denominator (V-Net; Milletari et al., 3DV 2016)."""
-    return dice_loss(logits, target, mask, smooth=smooth, squared=True, batch=batch)
+    from monai.losses.dice import DiceLoss
+
+    loss = DiceLoss(smooth_nr=smooth, smooth_dr=smooth, squared_pred=True)
+    return _overlap(loss, labelled_voxels(logits, target, mask), batch)
 
 
 def iou_loss(
@@ -119,8 +120,10 @@ def dice_ce_loss(
     batch: bool = False,
 ) -> Tensor:
     """Weighted sum of :func:`dice_loss` and cross entropy over all labelled voxels."""
+    from monai.losses.dice import DiceLoss
+
     samples = labelled_voxels(logits, target, mask)
-    overlap = dice_loss(logits, target, mask, smooth=smooth, batch=batch)
+    overlap = _overlap(DiceLoss(smooth_nr=smooth, smooth_dr=smooth), samples, batch)
     everything = pooled(samples)
     entropy = surprise(everything).sum() / max(everything.count, 1)
     return dice_weight * overlap + ce_weight * entropy

@@ -110,14 +110,24 @@ def signed_distance(foreground: np.ndarray, spacing_mm: Sequence[float]) -> np.n
     Returns:
         float32, the array's shape, in mm.
     """
+    distance = distance_across(foreground, spacing_mm)
+    if not distance.any():
+        return distance
+    return np.where(foreground, min(spacing_mm) - distance, distance).astype(np.float32)
+
+
+def distance_across(foreground: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Distance to the nearest voxel of the other side, positive everywhere.
+
+    All 0 where there is no other side. Arguments and unit as for :func:`signed_distance`.
+    """
     import edt
 
     spacing = _spacing(spacing_mm, foreground.ndim)
     if not foreground.any() or foreground.all():
         return np.zeros(foreground.shape, np.float32)
-    outside = edt.edt(~foreground, anisotropy=spacing)
-    inside = edt.edt(foreground, anisotropy=spacing)
-    return np.where(foreground, min(spacing) - inside, outside).astype(np.float32)
+    sides = (edt.edt(side, anisotropy=spacing) for side in (foreground, ~foreground))
+    return np.add(*sides, dtype=np.float32)
 
 
 def border_weight(

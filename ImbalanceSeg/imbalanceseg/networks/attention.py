@@ -38,10 +38,10 @@ class SpatialAttention(nn.Module):
 
 
 def merged_attention(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Mean of maps of several scales, up-sampled to ``size``; float32 ``[B, 1, *size]``."""
+    """Mean of maps of several scales at full size, ``[B, 1, *size]``, at least float32."""
     total = torch.zeros((), device=maps[0].device)
     for each in maps:
-        wide = each.float()
+        wide = each.to(torch.promote_types(each.dtype, torch.float32))
         if tuple(wide.shape[2:]) != tuple(size):
             wide = interpolate(wide, size=tuple(size), mode="trilinear", align_corners=True)
         total = total + wide / len(maps)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool3d
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.networks.attention import SpatialAttention, merged_attention
@@ -96,7 +95,7 @@ class UNet2d5(nn.Module):
         self.pool = nn.ModuleList(
             nn.Sequential(*_convolution(width, width, kernel, norm, stride))
             if residual
-            else _MaxPool(stride)
+            else nn.MaxPool3d(stride)
             for width, kernel, stride in zip(widths, kernels, strides, strict=False)
         )
         self.before_bottom = (
@@ -189,15 +188,6 @@ def _grow(below: int, own: int, kernel: Size, stride: Size, norm: str, residual:
     z, y, x = stride
     grown = nn.ConvTranspose3d(below, own, kernel, stride, pad, (z - 1, y - 1, x - 1))
     return nn.Sequential(grown, norm_3d(norm, own), nn.PReLU())
-
-
-class _MaxPool(nn.Module):
-    def __init__(self, stride: Size) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return max_pool3d(x, self.stride)
 
 
 class _ResidualUnit(nn.Module):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, max_pool3d
 
+from imbalanceseg.networks.attention import merged_attention
 from imbalanceseg.networks.recompute import run
 from imbalanceseg.networks.sizes import require_multiples
 
@@ -180,11 +181,7 @@ class WingsNet(nn.Module):
             InputError: as :meth:`forward`.
         """
         _, decoded, gates = self._run(x)
-        size = x.shape[2:]
-        attention = torch.zeros_like(_wide(x[:, :1]))
-        for gate in gates:
-            attention += _resize(_wide(gate), size) / len(gates)
-        return self._decode(decoded, x), attention.clamp(0, 1)
+        return self._decode(decoded, x), merged_attention(gates, x.shape[2:])
 
     def _decode(self, decoded: Sequence[Tensor], x: Tensor) -> Tensor:
         sides = [block.side for block in self.decoder]

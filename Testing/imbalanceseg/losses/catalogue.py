@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from imbalanceseg.losses import loss_names
@@ -55,3 +59,30 @@ def random_mask(logits: Tensor, seed: int, share: float = 0.6) -> Tensor:
     mask.view(shape[0], -1)[:, 0] = True
     mask.view(shape[0], -1)[:, -1] = False
     return mask
+
+
+seeds = st.integers(0, 10_000)
+quick = settings(max_examples=15, deadline=None)
+
+
+def sure(target: Tensor, channels: int = 1, size: float = 1e4) -> Tensor:
+    """Logits that predict exactly ``target``."""
+    if channels == 1:
+        return torch.where(target > 0, size, -size).double()
+    one_hot = F.one_hot(target[:, 0].long(), channels).movedim(-1, 1)
+    return (2 * one_hot - 1).double() * size
+
+
+def random_masks(seed: int, share: float = 0.3) -> tuple[Tensor, Tensor]:
+    """A label and a binary prediction, both with foreground, ``[1, 1, 5, 6, 7]``."""
+    generator = torch.Generator().manual_seed(seed)
+    label, found = (torch.rand((2, 1, 1, 5, 6, 7), generator=generator) < share).to(torch.uint8)
+    for mask in (label, found):
+        mask.view(-1)[3] = 1
+    return label, found
+
+
+def ball(center: tuple[float, ...], radius: float, size: int = 16) -> Tensor:
+    offsets = np.indices((size,) * len(center)).T - np.array(center)
+    inside = (offsets**2).sum(-1) <= radius**2
+    return torch.from_numpy(inside.T.astype(np.uint8))[None, None]
