@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from imbalanceseg.cli.console import print_json, print_table
+from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
 from imbalanceseg.cli.models import JsonOption
 from imbalanceseg.cli.segment import OutputOption, split_names
+from imbalanceseg.progress import ProgressEvent
 
 phantom_app = typer.Typer(
     help="Make a scan whose exact labels are known.", no_args_is_help=True, rich_markup_mode=None
@@ -17,28 +18,71 @@ phantom_app = typer.Typer(
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(metavar="PRED", help="Labels to judge.")],
-    reference: Annotated[Path, typer.Argument(metavar="REF", help="Labels taken as true.")],
+    prediction: Annotated[
+        Path, typer.Argument(metavar="PRED", help="Labels to judge: an image, or a folder.")
+    ],
+    reference: Annotated[
+        Path, typer.Argument(metavar="REF", help="Labels taken as true: an image, or a folder.")
+    ],
     metrics: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="dice, iou, hd95_mm, airway, ...; repeat it or separate by commas.",
+            help="dice, hd95_mm, surface_dice, instances, airway, ...; repeat it or separate by "
+            "commas.",
         ),
     ] = None,
+    probability: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP", help="Probability map, or folder of them: its calibration."),
+    ] = None,
+    hardness: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP", help="Hardness map, or folder: how well it ranks errors."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, metavar="MM", help="Deviation that surface_dice forgives.")
+    ] = 1.0,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring other grids onto the reference's.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare labels with a reference on the same grid."""
-    from imbalanceseg.io import read_image
+    """Compare labels with a reference: two images, or two folders with equal names."""
+    from imbalanceseg.metrics.cases import pair_cases, score_case, summary
     from imbalanceseg.metrics.evaluate import DEFAULT_METRICS
-    from imbalanceseg.metrics.evaluate import evaluate as evaluate_labels
 
     names = split_names(metrics or DEFAULT_METRICS)
-    figures = evaluate_labels(read_image(prediction), read_image(reference), metrics=names)
+    cases = pair_cases(prediction, reference, probability, hardness)
+    figures: dict[str, dict[str, float]] = {}
+    style = ProgressStyle.BAR if len(cases) > 1 else ProgressStyle.NONE
+    with show_progress(style) as tell:
+        for done, case in enumerate(cases):
+            tell(ProgressEvent("evaluate", done, len(cases), case.name))
+            figures[case.name] = score_case(case, names, tolerance, resample)
+        tell(ProgressEvent("evaluate", len(cases), len(cases)))
+    if not reference.is_dir():
+        _print_figures(figures[""], as_json)
+    elif as_json:
+        print_json({"cases": figures} | summary(figures.values()))
+    else:
+        print_table(_case_table(figures | summary(figures.values())))
+
+
+def _print_figures(figures: dict[str, float], as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
         print_table([(name, _figure(value)) for name, value in figures.items()])
+
+
+def _case_table(rows: dict[str, dict[str, float]]) -> list[list[str]]:
+    """A row a case; figures of single labels are left to the JSON."""
+    columns = [name for name in rows["mean"] if "[" not in name]
+    table = [["case", *columns]]
+    for case, figures in rows.items():
+        table.append([case, *(_figure(figures.get(name, float("nan"))) for name in columns)])
+    return table
 
 
 def dicom_seg(

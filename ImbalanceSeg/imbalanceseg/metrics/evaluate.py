@@ -4,18 +4,25 @@
 |---|---|---|---|
 | dice, iou, precision, recall | overlap in voxels, 0..1 | 1 | 0 |
 | volume_error | abs(P - G) / G | 0 | 1, or infinite when G is |
-| hd95_mm | 95th percentile Hausdorff distance, mm | 0 | infinite |
+| hd_mm, hd95_mm | Hausdorff distance and its 95th percentile, mm | 0 | infinite |
 | assd_mm | average symmetric surface distance, mm | 0 | infinite |
+| surface_dice | share of both surfaces within a tolerance of the other, 0..1 | 1 | 0 |
+| instance_f1, instance_sensitivity, instance_precision | lesions found, any overlap, 0..1 | 1 | 0 |
+| instance_f1_iou50 | the same F1, an IoU of one half needed | 1 | 0 |
+| instance_sensitivity_small, _medium, _large | below 100 mm3, up to 1000, above | NaN | 0 or NaN |
 | length_detected, branch_detected | shares of the tree found, 0..1 | 1 | 0 |
 | leakage_mm3 | volume of the largest component outside G, mm3 | 0 | that volume |
 
 ``"airway"`` stands for the last three, which take every label as airway; see
-:func:`~imbalanceseg.metrics.airway.airway_score`.
+:func:`~imbalanceseg.metrics.airway.airway_score`. ``"instances"`` stands for those that count
+instances, see :mod:`imbalanceseg.metrics.instances`; a sensitivity is NaN where the reference has
+no instance of that size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,8 +34,18 @@ from imbalanceseg.metrics.masks import Mask, bounding_box, label_values
 from imbalanceseg.metrics.overlap import overlap
 
 OVERLAP_METRICS = ("dice", "iou", "precision", "recall", "volume_error")
-SURFACE_METRICS = ("hd95_mm", "assd_mm")
+SURFACE_METRICS = ("hd_mm", "hd95_mm", "assd_mm", "surface_dice")
+SIZE_EDGES_MM3 = (100.0, 1000.0)
+_SIZES = ("small", "medium", "large")
+INSTANCE_METRICS = (
+    "instance_f1",
+    "instance_sensitivity",
+    "instance_precision",
+    "instance_f1_iou50",
+    *(f"instance_sensitivity_{size}" for size in _SIZES),
+)
 AIRWAY_METRICS = ("length_detected", "branch_detected", "leakage_mm3")
+METRIC_GROUPS = {"airway": AIRWAY_METRICS, "instances": INSTANCE_METRICS}
 DEFAULT_METRICS = ("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "volume_error")
 
 _Spacing = tuple[float, float, float]
@@ -39,6 +56,7 @@ def evaluate(
     reference: sitk.Image,
     metrics: Iterable[str] = DEFAULT_METRICS,
     labels: Sequence[int] | None = None,
+    tolerance_mm: float = 1.0,
 ) -> dict[str, float]:
     """Score a segmentation.
 
@@ -48,6 +66,7 @@ def evaluate(
         metrics: names from the table of this module.
         labels: label values to score; those that occur in either image when None, and 1 when
             none does.
+        tolerance_mm: of ``surface_dice``.
 
     Returns:
         Each figure by its name, as the mean over ``labels``. With more than one label also the
@@ -55,9 +74,17 @@ def evaluate(
 
     Raises:
         GeometryError: the images are not 3D or do not share a grid.
-        InputError: an unknown metric, an unusable label value, or an image that is no label image.
+        InputError: an unknown metric, an unusable label value or tolerance, or an image that is no
+            label image.
+        DependencyError: instances are to be counted and panoptica is not installed.
     """
     names = _expanded(metrics)
+    if not 0 <= tolerance_mm < float("inf"):
+        raise InputError(
+            "tolerance-invalid",
+            f"A tolerance of {tolerance_mm} mm cannot be used.",
+            "Give a distance in mm that is not negative.",
+        )
     require_same_grid(prediction, reference, ("prediction", "reference"))
     found = label_values(prediction, "prediction")
     truth = label_values(reference, "reference")
@@ -65,7 +92,7 @@ def evaluate(
     values = _checked(labels) if labels is not None else _occurring(found, truth, known)
     x, y, z = Grid.of(reference).spacing_mm
     each = {
-        value: _figures((found == value) & known, truth == value, names, (z, y, x))
+        value: _figures((found == value) & known, truth == value, names, (z, y, x), tolerance_mm)
         for value in values
     }
     airway = _airway_figures(prediction, reference, names)
@@ -78,7 +105,8 @@ def evaluate(
 def _averaged(name: str, each: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """The mean of a figure over labels, then the figure of each where there are several."""
     of_label = {f"{name}[{value}]": figures[name] for value, figures in each.items()}
-    mean = {name: float(np.mean(list(of_label.values())))}
+    defined = [figure for figure in of_label.values() if not np.isnan(figure)]
+    mean = {name: float(np.mean(defined)) if defined else float("nan")}
     return mean | of_label if len(of_label) > 1 else mean
 
 
@@ -86,15 +114,15 @@ def _expanded(metrics: Iterable[str]) -> list[str]:
     if isinstance(metrics, str):
         metrics = [metrics]
     names: dict[str, None] = {}
-    known = (*OVERLAP_METRICS, *SURFACE_METRICS, *AIRWAY_METRICS)
+    known = (*OVERLAP_METRICS, *SURFACE_METRICS, *INSTANCE_METRICS, *AIRWAY_METRICS)
     for metric in metrics:
-        if metric != "airway" and metric not in known:
+        if metric not in METRIC_GROUPS and metric not in known:
             raise InputError(
                 "metric-unknown",
                 f"There is no metric {metric!r}.",
-                f"Choose from {', '.join((*known, 'airway'))}.",
+                f"Choose from {', '.join((*known, *METRIC_GROUPS))}.",
             )
-        names.update(dict.fromkeys(AIRWAY_METRICS if metric == "airway" else (metric,)))
+        names.update(dict.fromkeys(METRIC_GROUPS.get(metric, (metric,))))
     return list(names)
 
 
@@ -116,7 +144,7 @@ def _occurring(found: np.ndarray, truth: np.ndarray, known: Mask) -> list[int]:
 
 
 def _figures(
-    found: Mask, truth: Mask, names: Sequence[str], spacing_mm: _Spacing
+    found: Mask, truth: Mask, names: Sequence[str], spacing_mm: _Spacing, tolerance_mm: float
 ) -> dict[str, float]:
     box = bounding_box(found | truth)
     found, truth = found[box], truth[box]
@@ -124,14 +152,38 @@ def _figures(
     figures = {name: float(getattr(counts, name)) for name in names if name in OVERLAP_METRICS}
     for name in names:
         if name in SURFACE_METRICS:
-            figures[name] = _surface_metric(name)(found, truth, spacing_mm)
+            figures[name] = _surface_metric(name, tolerance_mm)(found, truth, spacing_mm)
+    if any(name in INSTANCE_METRICS for name in names):
+        figures |= _instance_figures(found, truth, spacing_mm)
     return figures
 
 
-def _surface_metric(name: str) -> Callable[[Mask, Mask, _Spacing], float]:
+def _surface_metric(name: str, tolerance_mm: float) -> Callable[[Mask, Mask, _Spacing], float]:
     from imbalanceseg.metrics import surface
 
-    return {"hd95_mm": surface.hd95_mm, "assd_mm": surface.assd_mm}[name]
+    of_name: dict[str, Callable[[Mask, Mask, _Spacing], float]] = {
+        "hd_mm": surface.hausdorff_mm,
+        "hd95_mm": partial(surface.hausdorff_mm, percentile=95),
+        "assd_mm": surface.assd_mm,
+        "surface_dice": partial(surface.surface_dice, tolerance_mm=tolerance_mm),
+    }
+    return of_name[name]
+
+
+def _instance_figures(found: Mask, truth: Mask, spacing_mm: _Spacing) -> dict[str, float]:
+    from imbalanceseg.metrics.instances import Match, connected_instances, instance_score
+
+    pair = connected_instances(found), connected_instances(truth)
+    touching = instance_score(*pair, spacing_mm, Match.OVERLAP, SIZE_EDGES_MM3)
+    figures = {
+        "instance_f1": touching.f1,
+        "instance_sensitivity": touching.sensitivity,
+        "instance_precision": touching.precision,
+        "instance_f1_iou50": instance_score(*pair, spacing_mm, Match.HALF).f1,
+    }
+    for size, stratum in zip(_SIZES, touching.strata, strict=True):
+        figures[f"instance_sensitivity_{size}"] = stratum.sensitivity
+    return figures
 
 
 def _airway_figures(

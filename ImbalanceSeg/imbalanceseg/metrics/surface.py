@@ -13,13 +13,19 @@ import numpy as np
 from imbalanceseg.metrics.masks import Mask, bounding_box
 
 
-def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """95th percentile Hausdorff distance: the larger of the two directed 95th percentiles.
+def hausdorff_mm(
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: tuple[float, float, float],
+    percentile: float = 100,
+) -> float:
+    """Hausdorff distance: the larger of the two directed percentiles of surface distances.
 
     Args:
         prediction: ``[z, y, x]``.
         reference: same shape.
         spacing_mm: distance of voxel centres along the same axes.
+        percentile: 100 is the Hausdorff distance itself, 95 the usual robust form.
 
     Returns:
         Distance in mm; 0 when both masks are empty, infinite when one is.
@@ -31,13 +37,13 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing_mm: tuple[float, float, f
         return _without_surface(prediction, reference)
     with _without_warnings_to_monai():
         found = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=list(spacing_mm)
+            *pair, include_background=True, percentile=percentile, spacing=_floats(spacing_mm)
         )
     return float(found.item())
 
 
 def assd_mm(prediction: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """Average symmetric surface distance; arguments and empty masks as in :func:`hd95_mm`."""
+    """Average symmetric surface distance; arguments and empty masks as in :func:`hausdorff_mm`."""
     from monai.metrics import compute_average_surface_distance
 
     pair = _cut(prediction, reference)
@@ -45,7 +51,42 @@ def assd_mm(prediction: Mask, reference: Mask, spacing_mm: tuple[float, float, f
         return _without_surface(prediction, reference)
     with _without_warnings_to_monai():
         found = compute_average_surface_distance(
-            *pair, include_background=True, symmetric=True, spacing=list(spacing_mm)
+            *pair, include_background=True, symmetric=True, spacing=_floats(spacing_mm)
+        )
+    return float(found.item())
+
+
+def surface_dice(
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: tuple[float, float, float],
+    tolerance_mm: float,
+) -> float:
+    """Share of both surfaces that lies within a tolerance of the other surface.
+
+    Args:
+        prediction: ``[z, y, x]``.
+        reference: same shape.
+        spacing_mm: distance of voxel centres along the same axes.
+        tolerance_mm: deviation that counts as none, for example what two readers differ by.
+
+    Returns:
+        0..1; surface elements weigh by their area. 1 when both masks are empty, 0 when one is.
+
+    Source: Nikolov et al., arXiv 1809.04430.
+    """
+    from monai.metrics import compute_surface_dice
+
+    pair = _cut(prediction, reference)
+    if pair is None:
+        return 0.0 if prediction.any() or reference.any() else 1.0
+    with _without_warnings_to_monai():
+        found = compute_surface_dice(
+            *pair,
+            [tolerance_mm],
+            include_background=True,
+            spacing=_floats(spacing_mm),
+            use_subvoxels=True,
         )
     return float(found.item())
 
@@ -59,6 +100,11 @@ def _cut(prediction: Mask, reference: Mask) -> tuple[Any, Any] | None:
     box = bounding_box(prediction | reference)
     first, second = (torch.from_numpy(m[box].astype(np.uint8)) for m in (prediction, reference))
     return first[None, None], second[None, None]
+
+
+def _floats(spacing_mm: tuple[float, float, float]) -> list[float]:
+    """MONAI refuses a spacing that mixes whole and real numbers."""
+    return [float(step) for step in spacing_mm]
 
 
 def _without_surface(prediction: Mask, reference: Mask) -> float:

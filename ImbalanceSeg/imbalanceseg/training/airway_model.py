@@ -26,7 +26,9 @@ from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.labels import AIRWAY_TREE
 from imbalanceseg.metrics.airway import AirwayScore, airway_score
+from imbalanceseg.metrics.error_ranking import error_auroc
 from imbalanceseg.metrics.larynx import below_larynx
+from imbalanceseg.metrics.maps import near
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import (
     DisplayWindow,
@@ -45,7 +47,6 @@ from imbalanceseg.training.airway import AirwayRecipe, read_recipe, validation_s
 
 _THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SPARSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
-_ERROR_REACH_VOXELS = 3
 _FIRST_VALIDATION_CT = 500
 _SCORED = ("length_detected", "branch_detected", "precision", "dice_largest")
 
@@ -103,21 +104,22 @@ def best_sparsity(
 ) -> tuple[float, float]:
     """The pruning at which hardness ranks errors best, and the area under that ROC curve.
 
-    Ranked are the voxels within three voxels of the label or the prediction.
+    Ranked are the voxels near the label or the prediction, as
+    :func:`~imbalanceseg.metrics.maps.evaluate_maps` does.
     """
-    near, wrong = [], []
+    counted, wrong = [], []
     for p, (_, label) in zip(dense, patches, strict=True):
-        found, true = p > threshold, label > 0
-        side = 2 * _ERROR_REACH_VOXELS + 1
-        grown = torch.nn.functional.max_pool3d((found | true).float(), side, 1, side // 2)
-        near.append(grown > 0)
-        wrong.append((found != true)[near[-1]].numpy())
+        found, true = (p > threshold).numpy(), (label > 0).numpy()
+        counted.append(near(found | true))
+        wrong.append((found != true)[counted[-1]])
     errors = np.concatenate(wrong)
 
     def ranking(sparsity: float) -> float:
         weak = probabilities(pruned_copy(network, sparsity), patches)
-        hardness = [(w - p).abs()[n].numpy() for w, p, n in zip(weak, dense, near, strict=True)]
-        return _auroc(np.concatenate(hardness), errors)
+        hardness = [
+            (w - p).abs().numpy()[at] for w, p, at in zip(weak, dense, counted, strict=True)
+        ]
+        return error_auroc(np.concatenate(hardness), errors)
 
     scores = {sparsity: ranking(sparsity) for sparsity in _SPARSITIES}
     best = max(scores, key=lambda s: scores[s])
@@ -187,15 +189,6 @@ def airway_card(
             "2011",
         ),
     )
-
-
-def _auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    from scipy.stats import rankdata
-
-    ranks = rankdata(score)
-    hits = int(positive.sum())
-    misses = len(positive) - hits
-    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / max(1, hits * misses))
 
 
 app = typer.Typer(no_args_is_help=True)

@@ -117,6 +117,47 @@ def test_evaluate_identical_labels(scan: sitk.Image, tmp_path: Path) -> None:
     assert json.loads(runner.invoke(app, chosen).output) == {"iou": 1.0, "recall": 1.0}
 
 
+def test_evaluate_folders(scan: sitk.Image, tmp_path: Path) -> None:
+    for side in ("predictions", "references"):
+        (tmp_path / side).mkdir()
+        for case in ("first", "second"):
+            write_image(_ball_labels(scan), tmp_path / side / f"{case}.nrrd")
+    folders = [str(tmp_path / "predictions"), str(tmp_path / "references")]
+    command = ["evaluate", *folders, "--metrics", "dice,surface_dice"]
+    table = runner.invoke(app, command)
+    assert table.exit_code == 0, table.output
+    rows = [line.split() for line in table.stdout.splitlines()]
+    assert rows[0] == ["case", "dice", "surface_dice"]
+    assert [row[0] for row in rows[1:]] == ["first", "second", "mean", "median"]
+    figures = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    assert figures["cases"].keys() == {"first", "second"}
+    assert figures["mean"] == figures["median"] == {"dice": 1.0, "surface_dice": 1.0}
+
+
+def test_evaluate_on_another_grid(run_cli: Run, scan: sitk.Image, tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole.nrrd", tmp_path / "part.nrrd"
+    write_image(_ball_labels(scan), whole)
+    write_image(_ball_labels(scan)[:, :, 1:], part)
+    refused = run_cli("evaluate", part, whole)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error[grid-mismatch]: ")
+    assert "--resample" in refused.stderr
+    done = run_cli("evaluate", part, whole, "--resample", "--metrics", "dice", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0.5 < json.loads(done.stdout)["dice"] <= 1.0
+
+
+def test_evaluate_maps(scan: sitk.Image, tmp_path: Path) -> None:
+    labels, probability = tmp_path / "labels.nrrd", tmp_path / "probability.nrrd"
+    write_image(_ball_labels(scan), labels)
+    write_image(sitk.Cast(_ball_labels(scan), sitk.sitkFloat32), probability)
+    command = ["evaluate", str(labels), str(labels), "--probability", str(probability), "--json"]
+    figures = json.loads(runner.invoke(app, [*command, "--hardness", str(probability)]).stdout)
+    assert figures["calibration_error"] == figures["brier"] == 0.0
+    # nothing is wrong, so there is nothing to rank
+    assert figures["hardness_auroc"] is None
+
+
 def test_doctor_says_whether_it_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     good = [Check("Python", "3.11"), Check("free disk", "0.5 GiB", State.WARNING, "Free some.")]
     monkeypatch.setattr("imbalanceseg.reporting.checks.run_checks", lambda folder: good)

@@ -107,6 +107,30 @@ def test_airway_figures_are_there_when_asked_for() -> None:
     assert "length_detected" not in evaluate(tube, tube)
 
 
+def test_surface_dice_takes_the_tolerance() -> None:
+    plane, other = (image(box((0, 4), (y, y + 1), (0, 6))) for y in (1, 2))
+    near, far = (evaluate(plane, other, "surface_dice", tolerance_mm=mm) for mm in (0.4, 1.0))
+    assert near["surface_dice"] < far["surface_dice"] == 1.0
+    for tolerance in (-1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match="tolerance"):
+            evaluate(plane, plane, "surface_dice", tolerance_mm=tolerance)
+
+
+def test_instances_are_counted_for_each_label() -> None:
+    pytest.importorskip("panoptica")
+    reference, prediction = box((0, 0)), box((0, 0))
+    reference[0, 0, 0], reference[0, 0, 3:5], reference[3, 4, :2] = 1, 1, 2
+    prediction[0, 0, 0], prediction[3, 4, 1], prediction[3, 0, 5] = 1, 2, 2
+    figures = evaluate(image(prediction), image(reference), "instances")
+    assert figures["instance_sensitivity[1]"] == 0.5
+    assert figures["instance_precision[1]"] == 1.0
+    assert figures["instance_f1[2]"] == pytest.approx(2 / 3)
+    assert figures["instance_f1_iou50[2]"] == pytest.approx(2 / 3)
+    # voxels of 1.5 mm3: all are small, and a stratum without lesions says nothing
+    assert figures["instance_sensitivity_small"] == 0.75
+    assert math.isnan(figures["instance_sensitivity_large"])
+
+
 def test_pixel_type_does_not_matter() -> None:
     values = box((0, 2), (0, 5), (0, 6))
     for kind in (np.int16, np.uint32, np.float32, np.float64):
