@@ -124,6 +124,8 @@ def distance_across(foreground: np.ndarray, spacing_mm: Sequence[float]) -> np.n
     import edt
 
     spacing = _spacing(spacing_mm, foreground.ndim)
+    # On whole numbers ~ would be no complement.
+    foreground = np.asarray(foreground, dtype=bool)
     if not foreground.any() or foreground.all():
         return np.zeros(foreground.shape, np.float32)
     sides = (edt.edt(side, anisotropy=spacing) for side in (foreground, ~foreground))

@@ -39,6 +39,14 @@ def test_signed_distance_is_the_distance_to_the_other_side(seed, spacing):
     np.testing.assert_allclose(signed_distance(mask, spacing), expected, atol=1e-5)
 
 
+def test_a_mask_of_whole_numbers_is_the_mask():
+    mask = np.zeros((5, 6, 7), bool)
+    mask[1:4, 2:5, 2:6] = True
+    for kind in (np.uint8, np.int64):
+        found = signed_distance(mask.astype(kind), (3.0, 1.0, 0.5))
+        np.testing.assert_array_equal(found, signed_distance(mask, (3.0, 1.0, 0.5)))
+
+
 def test_signed_distance_of_a_thick_slice_is_in_millimetres():
     mask = np.zeros((5, 9, 9), bool)
     mask[2, 4, 4] = True
