@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -31,13 +32,13 @@ Step = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One loss, ours and the peer's; seconds are medians, memory the most held beyond the inputs.
+    """One loss, ours and the peer's; seconds are medians.
 
     Attributes:
         name: of the loss.
         channels: of the logits.
         seconds: of forward and backward.
-        peak_mib: memory on top of what was held before; NaN where the system does not tell.
+        peak_mib: the most that tensors of a pass hold at once.
         peer: what it is compared with; empty where there is nothing.
         peer_seconds: of the peer.
         peer_peak_mib: of the peer.
@@ -213,26 +214,19 @@ def once(step: Step, logits: Tensor) -> None:
 
 
 def peak_mib(step: Step, logits: Tensor) -> float:
-    """Memory of one pass on top of what is held already, in MiB."""
+    """Most memory that tensors of one pass hold at once, in MiB; arrays of numpy not counted."""
     if logits.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         once(step, logits)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    try:
-        # Writing 5 makes Linux forget the highest memory so far.
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status_kib("VmRSS")
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         once(step, logits)
-        return (_status_kib("VmHWM") - before) / 2**10
-    except OSError:
-        once(step, logits)
-        return float("nan")
-
-
-def _status_kib(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(key))
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate(size for _, size in changes)) / 2**20
 
 
 def table(title: str, rows: list[Row]) -> Table:
