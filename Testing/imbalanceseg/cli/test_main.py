@@ -37,7 +37,16 @@ def test_help_imports_nothing_heavy(process_environment: dict[str, str], heavy: 
 def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
     listed = run_cli("--help").stdout.split("Commands:")[1].splitlines()
     names = {line.split()[0] for line in listed if line.strip()}
-    assert names == {"segment", "demo", "evaluate", "dicom-seg", "models", "phantom", "doctor"}
+    assert names == {
+        "segment",
+        "demo",
+        "evaluate",
+        "dicom-seg",
+        "models",
+        "phantom",
+        "plan",
+        "doctor",
+    }
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         ["evaluate", "-h"],
         ["dicom-seg", "-h"],
         ["doctor", "-h"],
+        ["plan", "-h"],
         ["models", "list", "-h"],
         ["models", "show", "-h"],
         ["models", "verify", "-h"],

@@ -1,0 +1,317 @@
+"""The training plan of a dataset, with the reason for each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from imbalanceseg.planning.dataset import Dataset
+from imbalanceseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from imbalanceseg.planning.topology import (
+    RULES_2D,
+    RULES_3D,
+    Rules,
+    Topology,
+    batch_size,
+    median_shape,
+    plan_topology,
+    target_spacing,
+)
+
+_COMPACT = 0.45
+_MANY_COMPONENTS = 3.0
+_SPREAD_SIZES = 10.0
+_RARE_SHARE = 0.005
+_CROP_MATTERS = 0.75
+_FULLY_LABELLED = 0.999
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Normalization(_Frozen):
+    """How intensities of a channel are scaled: ``(clip(x, low, high) - mean) / std``.
+
+    Attributes:
+        scheme: ``"ct"`` with the figures below for all cases; ``"z-score"`` with each image's own
+            mean and standard deviation; ``"masked z-score"`` over its voxels that are not 0.
+        low: HU below are clipped; with ``"ct"`` only.
+        high: HU above are clipped.
+        mean: of foreground.
+        std: of foreground.
+    """
+
+    scheme: Literal["ct", "z-score", "masked z-score"]
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+class Sampling(_Frozen):
+    """Where patches are taken; what is left over is drawn anywhere.
+
+    Attributes:
+        foreground: share centred on a foreground voxel, classes equally likely.
+        instance: share centred on a component, each component equally likely.
+        annotated: share centred on a labelled voxel, where most voxels are not labelled.
+    """
+
+    foreground: float = 0.0
+    instance: float = 0.0
+    annotated: float = 0.0
+
+
+class Plan(_Frozen):
+    """Everything that training decides before it begins. Axes are Z, Y, X (Y, X in 2D).
+
+    Attributes:
+        dataset: its name.
+        preset: ``"v2"``, nnU-Net's present rules.
+        channel_names: of the input.
+        labels: class name by value.
+        spacing_mm: images are resampled to it.
+        anisotropic: Z is resampled apart from Y and X.
+        patch: voxels of a training patch.
+        batch: patches of a step.
+        network: name for ``create_network``.
+        strides: into every stage.
+        kernels: of every stage.
+        features: of every stage.
+        normalization: by channel.
+        loss: name for ``create_loss``.
+        loss_settings: its constants.
+        sampling: where patches are taken.
+        reasons: why, by decision, in words.
+    """
+
+    dataset: str
+    preset: Literal["v2"]
+    channel_names: tuple[str, ...]
+    labels: dict[int, str]
+    spacing_mm: tuple[float, ...]
+    anisotropic: bool
+    patch: tuple[int, ...]
+    batch: int
+    network: str
+    strides: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[int, ...], ...]
+    features: tuple[int, ...]
+    normalization: tuple[Normalization, ...]
+    loss: str
+    loss_settings: dict[str, Any]
+    sampling: Sampling
+    reasons: dict[str, str]
+
+
+def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> Plan:
+    """Plan the training of a dataset by nnU-Net's rules, and loss and sampler by its imbalance.
+
+    Args:
+        dataset: what it holds.
+        found: its fingerprint.
+        memory_gb: for training, on the GPU or the CPU.
+
+    Returns:
+        The plan; the same for the same fingerprint.
+
+    Source: Isensee et al., Nature Methods 18, 2021, and nnU-Net v2's planner; how loss and sampler
+    follow from the imbalance is ours.
+    """
+    reasons: dict[str, str] = {}
+    rules = RULES_2D if found.spatial_dims == 2 else RULES_3D
+    first = 3 - found.spatial_dims
+    spacings = [s[first:] for s in found.spacings_mm]
+    shapes = [s[first:] for s in found.shapes]
+    spacing = target_spacing(spacings, shapes)
+    resampled = [
+        tuple(
+            max(1, round(n * old / new)) for n, old, new in zip(shape, olds, spacing, strict=True)
+        )
+        for shape, olds in zip(shapes, spacings, strict=True)
+    ]
+    anisotropic = found.spatial_dims == 3 and spacing[0] > 3 * max(spacing[1:])
+    labels = dict(dataset.labels) or _numbered_classes(found)
+    classes = len({0, *labels})
+    topology = plan_topology(spacing, median_shape(resampled), classes, rules, memory_gb)
+    voxels = float(sum(prod(shape) for shape in resampled))
+    batch = batch_size(topology, classes, rules, voxels, memory_gb)
+    reasons["spacing"] = _spacing_reason(spacing, spacings, anisotropic)
+    reasons |= _topology_reasons(topology, batch, resampled, rules, voxels, memory_gb)
+    normalization = _normalization(dataset, found, reasons)
+    loss, settings, sampling = _imbalance(found, labels, reasons)
+    names = dataset.channel_names or tuple(f"channel {n}" for n in range(found.channels))
+    return Plan(
+        dataset=dataset.name,
+        preset="v2",
+        channel_names=names,
+        labels=labels,
+        spacing_mm=tuple(round(s, 5) for s in spacing),
+        anisotropic=anisotropic,
+        patch=topology.patch,
+        batch=batch,
+        network="nnunet",
+        strides=topology.strides,
+        kernels=topology.kernels,
+        features=topology.features,
+        normalization=normalization,
+        loss=loss,
+        loss_settings=settings,
+        sampling=sampling,
+        reasons=reasons,
+    )
+
+
+def _numbered_classes(found: Fingerprint) -> dict[int, str]:
+    return {0: "background", **{value: f"class {value}" for value in found.classes}}
+
+
+def _spacing_reason(
+    spacing: Sequence[float], spacings: Sequence[Sequence[float]], anisotropic: bool
+) -> str:
+    text = f"The median of {len(spacings)} cases, {_listed(spacing, ' x ')} mm."
+    if len(set(map(tuple, spacings))) == 1:
+        text = f"All cases have {_listed(spacing, ' x ')} mm."
+    if anisotropic:
+        text += (
+            f" Slices are {spacing[0] / max(spacing[1:]):.1f} times as thick as a pixel is wide: "
+            "they are resampled within the plane, and across it by the nearest slice."
+        )
+    return text
+
+
+def _topology_reasons(
+    topology: Topology,
+    batch: int,
+    shapes: Sequence[Sequence[int]],
+    rules: Rules,
+    voxels: float,
+    memory_gb: float,
+) -> dict[str, str]:
+    median = median_shape(shapes)
+    share = prod(topology.patch) / prod(median)
+    if all(p >= n for p, n in zip(topology.patch, median, strict=True)):
+        patch = f"A median case, {_listed(median, ' x ')} voxels, fits whole."
+    else:
+        patch = (
+            f"The largest that fits {memory_gb:g} GB; {share:.0%} of a median case of "
+            f"{_listed(median, ' x ')} voxels."
+        )
+        if share < 0.25:
+            patch += " The network sees little context: a coarser spacing may serve large objects."
+    poolings = _listed(topology.poolings, ", ")
+    flat = sum(k[0] == 1 for k in topology.kernels) if len(topology.patch) == 3 else 0
+    kernels = f"Axes are halved {poolings} times, while they have 8 voxels and are fine enough."
+    if flat:
+        kernels += (
+            f" The {flat} finest stages look only within the slice (2.5D): thick slices next to "
+            "each other show different anatomy."
+        )
+    by_data = round(0.05 * voxels / prod(topology.patch))
+    if batch == 2 and by_data < 2:
+        why = "The smallest that is worth it; the dataset is small for its patch."
+    elif batch == by_data:
+        why = "5 % of all voxels of the dataset; a larger one would see the same cases every step."
+    else:
+        why = f"What {memory_gb:g} GB hold beside a patch of this size."
+    return {"patch": patch, "network": kernels, "batch": why}
+
+
+def _normalization(
+    dataset: Dataset, found: Fingerprint, reasons: dict[str, str]
+) -> tuple[Normalization, ...]:
+    schemes, words = [], []
+    for number, channel in enumerate(found.intensities):
+        name = dataset.channel_names[number] if dataset.channel_names else ""
+        if name.strip().lower() == "ct":
+            schemes.append(
+                Normalization(
+                    scheme="ct",
+                    low=channel.low,
+                    high=channel.high,
+                    mean=channel.mean,
+                    std=max(channel.std, 1e-8),
+                )
+            )
+            words.append(
+                f"CT has one scale for all: clipped to {channel.low:.0f} to {channel.high:.0f} HU, "
+                "half a per cent of the foreground on either side"
+            )
+        elif found.cropped_share < _CROP_MATTERS:
+            schemes.append(Normalization(scheme="masked z-score"))
+            words.append(
+                f"{name or 'the channel'} has no fixed scale and is 0 around the object: each "
+                "image by its own voxels that are not 0"
+            )
+        else:
+            schemes.append(Normalization(scheme="z-score"))
+            words.append(f"{name or 'the channel'} has no fixed scale: each image by its own")
+    sentence = "; ".join(dict.fromkeys(words))
+    reasons["normalization"] = sentence[0].upper() + sentence[1:] + "."
+    if not dataset.channel_names:
+        reasons["normalization"] += " If these are CT, name the channel CT in dataset.json."
+    return tuple(schemes)
+
+
+def _imbalance(
+    found: Fingerprint, labels: Mapping[int, str], reasons: dict[str, str]
+) -> tuple[str, dict[str, Any], Sampling]:
+    """Loss and sampler, from how sparse, thin, scattered and rare the foreground is."""
+    rarest = min(found.classes.values(), key=lambda c: c.voxel_share)
+    share = f"the rarest class is {rarest.voxel_share:.2%} of a case"
+    if found.labelled_share < _FULLY_LABELLED:
+        reasons["loss"] = (
+            f"Only {found.labelled_share:.1%} of the voxels are labelled: partial_label leaves out "
+            "the rest, and does not push down a class that the painted slices lack."
+        )
+        reasons["sampling"] = "Every patch holds labelled voxels; others teach nothing."
+        return "partial_label", {}, Sampling(annotated=1.0)
+    scattered = [c for c in found.classes.values() if _is_scattered(c)]
+    if len(found.classes) == 1 and _is_thin(rarest):
+        reasons["loss"] = (
+            "One connected structure, thin for its volume (its voxels lie "
+            f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union with the "
+            "centreline weight keeps thin branches from being swallowed."
+        )
+        reasons["sampling"] = "Half of the patches on the structure: elsewhere is easy."
+        return "general_union", {}, Sampling(foreground=0.5)
+    if scattered:
+        one = scattered[0]
+        small, _, large = one.component_size
+        reasons["loss"] = (
+            f"Many instances ({one.components_a_case:.0f} a case) of very different size (the "
+            f"largest tenth {large / small:.0f} times the smallest): in blob every instance counts "
+            "alike, the sum with Dice keeps false positives down."
+        )
+        reasons["sampling"] = "A third of the patches on instances, each equally likely."
+        return "blob", {}, Sampling(instance=1 / 3)
+    if rarest.voxel_share < _RARE_SHARE and len(found.classes) == 1:
+        reasons["loss"] = (
+            f"One small compact object ({share}): hardness_weighted_dice lets its hard voxels "
+            "weigh more."
+        )
+        reasons["sampling"] = "Half of the patches on the object, so that every batch has it."
+        return "hardness_weighted_dice", {}, Sampling(foreground=0.5)
+    reasons["loss"] = (
+        f"Compact objects of ordinary size ({len(labels) - 1 or 1} classes; {share}): Dice and "
+        "cross entropy."
+    )
+    reasons["sampling"] = "A third of the patches on foreground, classes equally likely."
+    return "dice_ce", {}, Sampling(foreground=1 / 3)
+
+
+def _is_thin(one: ClassFingerprint) -> bool:
+    return one.compactness < _COMPACT and one.components_a_case < _MANY_COMPONENTS
+
+
+def _is_scattered(one: ClassFingerprint) -> bool:
+    small, _, large = one.component_size
+    return one.components_a_case >= _MANY_COMPONENTS and large >= _SPREAD_SIZES * small
+
+
+def _listed(values: Sequence[float], between: str) -> str:
+    return between.join(f"{value:.4g}" for value in values)

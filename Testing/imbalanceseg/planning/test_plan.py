@@ -1,0 +1,173 @@
+"""Plans of real and made-up datasets: decisions, and that their reasons say what was decided on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from imbalanceseg.cli.main import app
+from imbalanceseg.losses import loss_names
+from imbalanceseg.planning.dataset import Dataset, open_dataset
+from imbalanceseg.planning.fingerprint import ChannelIntensities, ClassFingerprint, Fingerprint
+from imbalanceseg.planning.fingerprint import fingerprint as measured
+from imbalanceseg.planning.plan import Plan, make_plan
+
+
+def dataset(channel: str = "", **labels: int) -> Dataset:
+    names = {0: "background", **{value: name for name, value in labels.items()}}
+    return Dataset(
+        "made-up", (channel,) if channel else (), names if labels else {}, 255, False, ()
+    )
+
+
+def fingerprint(lesion: dict[str, Any] | None = None, **changes: Any) -> Fingerprint:
+    one: dict[str, Any] = {
+        "cases": 10,
+        "voxel_share": 0.03,
+        "components_a_case": 1.0,
+        "component_size": (900.0, 1000.0, 1100.0),
+        "local_share": 0.7,
+        "compactness": 0.8,
+    }
+    figures: dict[str, Any] = {
+        "cases": 10,
+        "spatial_dims": 3,
+        "channels": 1,
+        "shapes": [(60, 70, 80)] * 10,
+        "spacings_mm": [(1.0, 1.0, 1.0)] * 10,
+        "cropped_share": 1.0,
+        "labelled_share": 1.0,
+        "intensities": [ChannelIntensities(mean=10, std=5, low=-900, median=10, high=300)],
+        "classes": {1: ClassFingerprint(**one | (lesion or {}))},
+    }
+    return Fingerprint(**figures | changes)
+
+
+@pytest.mark.parametrize(
+    ("figures", "loss", "share", "words"),
+    [
+        ({}, "dice_ce", {"foreground": 1 / 3}, "Compact objects"),
+        ({"labelled_share": 0.05}, "partial_label", {"annotated": 1.0}, "5.0% of the voxels"),
+        ({"lesion": {"compactness": 0.3}}, "general_union", {"foreground": 0.5}, "thin"),
+        (
+            {"lesion": {"components_a_case": 12, "component_size": (5.0, 50.0, 500.0)}},
+            "blob",
+            {"instance": 1 / 3},
+            "100 times the smallest",
+        ),
+        (
+            {"lesion": {"voxel_share": 0.001}},
+            "hardness_weighted_dice",
+            {"foreground": 0.5},
+            "0.10%",
+        ),
+    ],
+)
+def test_the_imbalance_decides_loss_and_sampler(figures, loss, share, words) -> None:
+    plan = make_plan(dataset(lesion=1), fingerprint(**figures))
+    assert plan.loss == loss
+    assert plan.loss in loss_names()
+    assert {k: v for k, v in plan.sampling if v} == pytest.approx(share)
+    assert words in plan.reasons["loss"]
+
+
+def test_ct_has_one_scale_and_mr_has_none() -> None:
+    ct, mr = (make_plan(dataset(name, lesion=1), fingerprint()) for name in ("ct", "T1"))
+    (ct_scale,) = ct.normalization
+    assert (ct_scale.scheme, ct_scale.low, ct_scale.high, ct_scale.mean) == ("ct", -900, 300, 10)
+    assert mr.normalization[0].scheme == "z-score"
+    stripped = make_plan(dataset("T1", lesion=1), fingerprint(cropped_share=0.5))
+    assert stripped.normalization[0].scheme == "masked z-score"
+    assert "CT" in make_plan(dataset(), fingerprint()).reasons["normalization"]
+
+
+def test_thick_slices_are_told_of() -> None:
+    thick = fingerprint(spacings_mm=[(6.0, 0.8, 0.8)] * 10, shapes=[(24, 256, 256)] * 10)
+    plan = make_plan(dataset("T1", tumour=1), thick)
+    assert plan.anisotropic
+    assert plan.kernels[0] == (1, 3, 3)
+    assert "7.5 times as thick" in plan.reasons["spacing"]
+    assert "2.5D" in plan.reasons["network"]
+
+
+def test_a_plan_survives_json() -> None:
+    plan = make_plan(dataset("CT", lesion=1), fingerprint())
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_every_decision_has_a_reason() -> None:
+    plan = make_plan(dataset("CT", lesion=1), fingerprint())
+    decided = {"spacing", "patch", "batch", "network", "normalization", "loss", "sampling"}
+    assert plan.reasons.keys() == decided
+    assert all(reason.endswith(".") for reason in plan.reasons.values())
+
+
+def test_hippocampus(data_folder: Path) -> None:
+    found = open_dataset(data_folder / "hippocampus" / "train")
+    plan = make_plan(found, measured(found))
+    assert plan.patch == (40, 56, 40)
+    assert plan.spacing_mm == (1.0, 1.0, 1.0)
+    assert len(plan.kernels) == 4
+    assert plan.loss == "dice_ce"
+    assert plan.normalization[0].scheme == "z-score"
+
+
+def test_nuclei(data_folder: Path) -> None:
+    found = open_dataset(data_folder / "nuclei_2d" / "train", numbered=True)
+    plan = make_plan(found, measured(found))
+    assert len(plan.patch) == 2
+    assert plan.loss == "blob"
+    assert plan.labels == {0: "background", 1: "instance"}
+
+
+def _datalist(folder: Path, image: Path, label: Path) -> Path:
+    path = folder / "list.json"
+    path.write_text(json.dumps({"training": [{"image": str(image), "label": str(label)}]}))
+    return path
+
+
+def test_ms_lesions_are_scattered(data_folder: Path, tmp_path: Path) -> None:
+    lesions = data_folder / "ms_lesions_mni"
+    path = _datalist(
+        tmp_path, lesions / "patient19_flair.nii.gz", lesions / "patient19_lesions.nii.gz"
+    )
+    found = open_dataset(path)
+    figures = measured(found)
+    plan = make_plan(found, figures)
+    assert figures.classes[1].components_a_case == 98
+    assert plan.loss == "blob"
+    assert plan.normalization[0].scheme == "masked z-score"
+
+
+def test_a_tumour_in_thick_slices(data_folder: Path, tmp_path: Path) -> None:
+    brain = data_folder / "tumour_brain_aniso"
+    found = open_dataset(
+        _datalist(tmp_path, brain / "brain1_image.nrrd", brain / "brain1_label.nrrd")
+    )
+    plan = make_plan(found, measured(found))
+    assert plan.anisotropic
+    assert plan.kernels[0] == (1, 3, 3)
+    assert plan.loss == "hardness_weighted_dice"
+
+
+def test_a_bronchial_tree_is_thin(data_folder: Path, tmp_path: Path) -> None:
+    mask = data_folder / "airway_atm22_masks" / "case305_timi.nii.gz"
+    found = open_dataset(_datalist(tmp_path, mask, mask))
+    assert make_plan(found, measured(found)).loss == "general_union"
+
+
+class TestCommand:
+    def test_a_plan_is_printed_and_written(self, data_folder: Path, tmp_path: Path) -> None:
+        train = data_folder / "hippocampus" / "train"
+        done = CliRunner().invoke(app, ["plan", str(train), "-o", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        assert "patch: 40 x 56 x 40 voxels" in done.stdout
+        plan = Plan.model_validate_json((tmp_path / "out" / "plan.json").read_text())
+        assert all(reason in done.stdout for reason in plan.reasons.values())
+        Fingerprint.model_validate_json((tmp_path / "out" / "fingerprint.json").read_text())
+        printed = CliRunner().invoke(app, ["plan", str(train), "--json"])
+        assert Plan.model_validate(json.loads(printed.stdout)) == plan
