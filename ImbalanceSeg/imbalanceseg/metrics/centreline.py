@@ -65,13 +65,15 @@ class Centreline:
 
 
 def centreline(mask: Mask, spacing_mm: Spacing) -> Centreline:
-    """The centreline of a tubular mask, one voxel thin and without spurs.
+    """The centreline of a tubular mask, one voxel thin, without loops and spurs.
 
     Thinning (:func:`~.thinning.thinned`) knows voxels, not millimetres: in thick slices it eats a
     trachea from its ends. So voxels at least twice as long as wide are first divided into nearly
     cubic ones, the shape in between interpolated from the distance to the surface. Thinning also
     leaves side lines where a wall bulges: an end piece no longer than 1.5 times the lumen radius
-    at its junction does not leave the lumen and is removed.
+    at its junction does not leave the lumen and is removed. Airways form no loops: where the mask
+    has a hole (a strand of mucus, a broken wall) or two airways touch, the line runs around it, and
+    of the pieces that close a loop the one with the smallest lumen is removed.
 
     Args:
         mask: ``[z, y, x]``, without cavities, not empty.
@@ -85,10 +87,12 @@ def centreline(mask: Mask, spacing_mm: Spacing) -> Centreline:
     points = thinned(fine, radius, (z, y, x))
     voxels = _within(mask, points // parts, spacing_mm)
     for _ in range(_PRUNING_ROUNDS):
-        spurs = _spurs(points, radius[tuple(points.T)], (z, y, x))
-        if not spurs.any():
+        removed = _closing_loops(points, radius[tuple(points.T)])
+        if not removed.any():
+            removed = _spurs(points, radius[tuple(points.T)], (z, y, x))
+        if not removed.any():
             break
-        points, voxels = points[~spurs], voxels[~spurs]
+        points, voxels = points[~removed], voxels[~removed]
     return Centreline(points, (z, y, x), voxels)
 
 
@@ -163,6 +167,29 @@ def _within(mask: Mask, voxels: Points, spacing_mm: Spacing) -> Points:
         voxels = voxels.copy()
         voxels[outside] = inside[nearest]
     return voxels
+
+
+def _closing_loops(points: Points, radius: NDArray[np.float32]) -> Mask:
+    """Which points belong to pieces whose removal leaves no loop between junctions."""
+    crowded = _crowded(points)
+    pieces, junctions = _components(points, ~crowded), _components(points, crowded)
+    ends: defaultdict[int, list[int]] = defaultdict(list)
+    for piece, junction in contacts(points, pieces, junctions).tolist():
+        ends[piece].append(junction)
+    width = np.bincount(pieces, radius) / np.maximum(np.bincount(pieces), 1)
+    joined_to = list(range(int(junctions.max(initial=0)) + 1))
+
+    def group(junction: int) -> int:
+        while joined_to[junction] != junction:
+            junction = joined_to[junction]
+        return junction
+
+    closing = np.zeros(len(width), bool)
+    for piece in sorted((p for p in ends if len(ends[p]) == 2), key=lambda p: (-width[p], p)):
+        first, second = (group(junction) for junction in ends[piece])
+        joined_to[first] = second
+        closing[piece] = first == second
+    return np.asarray(closing[pieces])
 
 
 def _spurs(points: Points, radius: NDArray[np.float32], spacing_mm: Spacing) -> Mask:

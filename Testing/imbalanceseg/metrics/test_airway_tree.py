@@ -15,7 +15,7 @@ from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.metrics.airway_tree import AirwayTree, parse_airway_tree
 from imbalanceseg.metrics.larynx import below_larynx, larynx_level_mm
 
-from .tubes import TREE, Tube, draw
+from .tubes import TREE, Tube, draw, without
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.8, 0.8, 0.8), (0.7, 0.7, 1.25), (0.7, 0.7, 1.5), (0.5, 0.5, 2.5)]
 
@@ -115,6 +115,23 @@ def test_the_larynx_belongs_to_the_trachea() -> None:
         Tube((50, 25, 112), (38, 25, 112), 4.0, 0),
     )
     assert generations(parse_airway_tree(draw((*TREE, *pouches)))) == [1, 2, 4, 2]
+
+
+@pytest.mark.parametrize("begin_mm", [2, 5])
+@pytest.mark.parametrize("tube", TREE[1:3], ids=["left", "right"])
+def test_a_hole_through_a_main_bronchus_does_not_make_it_two(tube: Tube, begin_mm: int) -> None:
+    mask = draw()
+    axis = np.subtract(tube.end, tube.start) / tube.length
+    k, j, i = np.indices(sitk.GetArrayViewFromImage(mask).shape)
+    offset = np.stack([i, j, k], axis=-1) - tube.start
+    along, across = offset @ axis, offset @ np.cross(axis, (0.0, 1.0, 0.0))
+    # From front to back, so that the lumen parts near the carina and closes again.
+    hole = (along > begin_mm) & (along < begin_mm + 8) & (abs(across) < 1)
+    tree = parse_airway_tree(without(mask, hole))
+    assert generations(tree) == [1, 2, 4, 2]
+    for branch in tree.branches[1:3]:
+        # The way around the hole, once, is a little longer than the tube.
+        assert branch.length_mm == pytest.approx(nearest_tube(tree, branch.number).length, abs=8)
 
 
 def test_a_scan_without_larynx_is_not_cut() -> None:
