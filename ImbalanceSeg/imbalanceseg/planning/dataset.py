@@ -64,21 +64,28 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class CaseArrays:
-    """A case in memory, in the storage order of its first image.
+    """A case in memory, its axes turned so that Z, Y, X run nearest to superior, posterior, left.
+
+    Files of one dataset are stored in many orders; turned alike, left is left in all of them.
 
     Attributes:
-        image: float32 ``[C, Z, Y, X]``; one slice for 2D images.
+        image: float32 ``[C, Z, Y, X]``; one slice, in the file's order, for 2D images.
         label: uint8 ``[Z, Y, X]``, classes, 255 where unlabelled; None without a label.
         instances: int32 ``[Z, Y, X]``, where the label file numbers instances; None otherwise.
         spacing_mm: along Z, Y, X; 1 pixel for 2D images.
-        flat: whether the files are 2D.
+        grid: where the voxels lie; None for 2D images.
     """
 
     image: NDArray[np.float32]
     label: NDArray[np.uint8] | None
     instances: NDArray[np.int32] | None
     spacing_mm: tuple[float, float, float]
-    flat: bool
+    grid: Grid | None
+
+    @property
+    def flat(self) -> bool:
+        """Whether the files are 2D."""
+        return self.grid is None
 
 
 def open_dataset(path: str | os.PathLike[str], numbered: bool = False) -> Dataset:
@@ -124,7 +131,7 @@ def read_case(dataset: Dataset, case: TrainingCase) -> CaseArrays:
     for path, image in zip(case.images, images, strict=True):
         _require_same_place(image, first, path, case.images[0])
     colours = len(dataset.channel_names) > 1
-    channels = np.concatenate([_channels(image, colours) for image in images])
+    channels = np.concatenate([_channels(_turned(image), colours) for image in images])
     if not np.isfinite(channels).all():
         raise InputError(
             "image-not-finite",
@@ -135,16 +142,16 @@ def read_case(dataset: Dataset, case: TrainingCase) -> CaseArrays:
     if case.label is not None:
         label_image = _read(case.label)
         _require_same_place(label_image, first, case.label, case.images[0])
-        values = _whole_numbers(label_image, case.label)
+        values = _whole_numbers(_turned(label_image), case.label)
         if dataset.numbered:
             instances = values.astype(np.int32)
             label = (values > 0).astype(np.uint8)
         else:
             label = _classes(values, case.label, dataset.unlabelled)
-    flat = first.GetDimension() == 2
+    grid = None if first.GetDimension() == 2 else Grid.of(_turned(first))
     # The dots per inch that photographs carry say nothing about the object.
-    x, y, z = (1.0, 1.0, 1.0) if flat else first.GetSpacing()
-    return CaseArrays(channels, label, instances, (z, y, x), flat)
+    x, y, z = (1.0, 1.0, 1.0) if grid is None else grid.spacing_mm
+    return CaseArrays(channels, label, instances, (z, y, x), grid)
 
 
 def case_name(path: Path) -> str | None:
@@ -290,6 +297,10 @@ def _read(path: Path) -> sitk.Image:
             "Split a series over time into one file a time point.",
         )
     return image
+
+
+def _turned(image: sitk.Image) -> sitk.Image:
+    return image if image.GetDimension() == 2 else sitk.DICOMOrient(image, "LPS")
 
 
 def _channels(image: sitk.Image, colours: bool) -> NDArray[np.float32]:

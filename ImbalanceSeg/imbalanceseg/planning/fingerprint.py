@@ -58,7 +58,7 @@ class ClassFingerprint(_Frozen):
 
 
 class Fingerprint(_Frozen):
-    """A dataset in figures. Axes are Z, Y, X.
+    """A dataset in figures. Axes are Z, Y, X, nearest to superior, posterior, left.
 
     Attributes:
         cases: how many have a label.

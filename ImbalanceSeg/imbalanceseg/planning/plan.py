@@ -67,15 +67,19 @@ class Sampling(_Frozen):
 
 
 class Plan(_Frozen):
-    """Everything that training decides before it begins. Axes are Z, Y, X (Y, X in 2D).
+    """Everything that training decides before it begins.
+
+    Axes are those of the network: ``axes`` says which of the case's Z, Y, X (Y, X in 2D) each is.
+    The one across thick slices comes first, whatever plane they were taken in.
 
     Attributes:
         dataset: its name.
         preset: ``"v2"``, nnU-Net's present rules.
         channel_names: of the input.
         labels: class name by value.
+        axes: the case's axis that each axis of the network is.
         spacing_mm: images are resampled to it.
-        anisotropic: Z is resampled apart from Y and X.
+        anisotropic: the first axis is resampled apart from the others.
         patch: voxels of a training patch.
         batch: patches of a step.
         network: name for ``create_network``.
@@ -93,6 +97,7 @@ class Plan(_Frozen):
     preset: Literal["v2"]
     channel_names: tuple[str, ...]
     labels: dict[int, str]
+    axes: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     anisotropic: bool
     patch: tuple[int, ...]
@@ -125,8 +130,11 @@ def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> P
     reasons: dict[str, str] = {}
     rules = RULES_2D if found.spatial_dims == 2 else RULES_3D
     first = 3 - found.spatial_dims
-    spacings = [s[first:] for s in found.spacings_mm]
-    shapes = [s[first:] for s in found.shapes]
+    axes = _axes(
+        target_spacing([s[first:] for s in found.spacings_mm], [s[first:] for s in found.shapes])
+    )
+    spacings = [tuple(s[first:][axis] for axis in axes) for s in found.spacings_mm]
+    shapes = [tuple(s[first:][axis] for axis in axes) for s in found.shapes]
     spacing = target_spacing(spacings, shapes)
     resampled = [
         tuple(
@@ -150,6 +158,7 @@ def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> P
         preset="v2",
         channel_names=names,
         labels=labels,
+        axes=axes,
         spacing_mm=tuple(round(s, 5) for s in spacing),
         anisotropic=anisotropic,
         patch=topology.patch,
@@ -168,6 +177,14 @@ def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> P
 
 def _numbered_classes(found: Fingerprint) -> dict[int, str]:
     return {0: "background", **{value: f"class {value}" for value in found.classes}}
+
+
+def _axes(spacing: Sequence[float]) -> tuple[int, ...]:
+    """The coarsest axis first, if it is coarser than the first by more than what rounding does."""
+    worst = max(range(len(spacing)), key=spacing.__getitem__)
+    if spacing[worst] < 1.01 * spacing[0]:
+        worst = 0
+    return (worst, *(axis for axis in range(len(spacing)) if axis != worst))
 
 
 def _spacing_reason(

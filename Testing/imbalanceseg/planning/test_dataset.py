@@ -158,6 +158,21 @@ def test_what_is_zero_around_the_object_is_cropped(tmp_path: Path) -> None:
     assert found.cropped_share == pytest.approx(1 / 8)
 
 
+def test_the_storage_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
+    there = folders(tmp_path / "as-is")
+    for order in ("RAS", "ASL", "SPL"):
+        back = folders(tmp_path / order)
+        for path in (*(back / "images").iterdir(), *(back / "labels").iterdir()):
+            sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), order), str(path))
+        one, other = (open_dataset(path) for path in (there, back))
+        found, turned = (read_case(d, d.cases[0]) for d in (one, other))
+        np.testing.assert_array_equal(found.image, turned.image)
+        np.testing.assert_array_equal(found.label, turned.label)
+        assert found.spacing_mm == pytest.approx(turned.spacing_mm)
+        figures = fingerprint(one), fingerprint(other)
+        assert figures[0].classes == figures[1].classes
+
+
 def test_the_same_dataset_has_the_same_fingerprint(nnunet: Path) -> None:
     assert fingerprint(open_dataset(nnunet)) == fingerprint(open_dataset(nnunet))
 

@@ -94,6 +94,17 @@ def test_thick_slices_are_told_of() -> None:
     assert "2.5D" in plan.reasons["network"]
 
 
+def test_the_axis_across_thick_slices_comes_first() -> None:
+    """Sagittal slices: thick from left to right."""
+    sagittal = fingerprint(spacings_mm=[(0.8, 0.8, 6.0)] * 10, shapes=[(256, 240, 24)] * 10)
+    axial = fingerprint(spacings_mm=[(6.0, 0.8, 0.8)] * 10, shapes=[(24, 256, 240)] * 10)
+    plans = [make_plan(dataset("T1", tumour=1), each) for each in (sagittal, axial)]
+    assert [plan.axes for plan in plans] == [(2, 0, 1), (0, 1, 2)]
+    assert plans[0].patch == plans[1].patch
+    assert plans[0].kernels == plans[1].kernels
+    assert plans[0].spacing_mm == plans[1].spacing_mm
+
+
 def test_a_plan_survives_json() -> None:
     plan = make_plan(dataset("CT", lesion=1), fingerprint())
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
