@@ -1,0 +1,338 @@
+"""Cases made ready for training, once: cropped, normalised, resampled, stored in chunks on disk.
+
+A patch is read without the rest of its case. Needs blosc2 (``pip install "imbalanceseg[train]"``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from imbalanceseg.errors import DependencyError
+from imbalanceseg.geometry import Grid, Interpolation, image_from_array, resample
+from imbalanceseg.io import atomic_path, write_json
+from imbalanceseg.labels import BACKGROUND, UNLABELLED
+from imbalanceseg.planning.dataset import CaseArrays, Dataset, TrainingCase, read_case
+from imbalanceseg.planning.plan import Normalization, Plan
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+
+_FORMAT = 1
+"""Part of every folder's name: counted up when cases are prepared in another way."""
+_PREPARED_BY = {"axes", "spacing_mm", "anisotropic", "normalization", "labels"}
+_PLACES_A_CLASS = 10_000
+_PLACES_A_COMPONENT = 50
+_CHUNK_VOXELS, _BLOCK_VOXELS = 64, 32
+_THICK = 3
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedArrays:
+    """A case as the network sees it. Axes are those of the plan; 2D cases have Y, X.
+
+    Attributes:
+        image: float32 ``[C, ...]``, normalised.
+        label: uint8 ``[...]``: 0, 1, 2, ... in the order of the plan's labels; 255 unlabelled.
+        components: int32 ``[...]``, number of the component or instance, 0 on background.
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    components: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A prepared case on disk.
+
+    Attributes:
+        name: of the case.
+        folder: where its files lie.
+        shape: voxels along the plan's axes.
+    """
+
+    name: str
+    folder: Path
+    shape: tuple[int, ...]
+
+    def image(self, window: Sequence[slice] = ()) -> NDArray[np.float32]:
+        """All channels of a window, float32 ``[C, ...]``; only its chunks are read."""
+        return np.asarray(self._open("image")[(slice(None), *window)])
+
+    def label(self, window: Sequence[slice] = ()) -> NDArray[np.uint8]:
+        """The label in a window, uint8 ``[...]``."""
+        return np.asarray(self._open("label")[tuple(window) or slice(None)])
+
+    def components(self, window: Sequence[slice] = ()) -> NDArray[np.int32]:
+        """Component numbers in a window, int32 ``[...]``; a window may cut components."""
+        return np.asarray(self._open("components")[tuple(window) or slice(None)])
+
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.int32]]:
+        """Where patches may be centred, by kind, one row ``[index, ...axes]`` a voxel.
+
+        ``foreground``: index is the class; ``instance``: the number of the component;
+        ``annotated``: the class, background included. Samples, not all voxels; every component has
+        some.
+        """
+        with np.load(self.folder / "places.npz", allow_pickle=False) as file:
+            return {kind: file[kind] for kind in file.files}
+
+    def _open(self, name: str) -> Any:
+        return _blosc2().open(str(self.folder / f"{name}.b2nd"), mode="r", mmap_mode="r")
+
+
+def prepare(
+    dataset: Dataset,
+    plan: Plan,
+    folder: str | os.PathLike[str],
+    progress: ProgressCallback | None = None,
+) -> list[PreparedCase]:
+    """Prepare every labelled case, or take what was prepared before.
+
+    Cases lie in a folder named by all of the plan that they depend on, so another plan has another
+    folder. A case is prepared again when one of its files has changed. An interrupted run goes on
+    with the first case that is not complete.
+
+    Args:
+        dataset: what to prepare.
+        plan: its plan.
+        folder: where folders of prepared cases lie; must exist.
+        progress: receives an event a case.
+
+    Raises:
+        InputError: a case cannot be read.
+        OutputError: the folder cannot be written to, or the disk is full.
+        DependencyError: blosc2 is not installed.
+    """
+    _blosc2()
+    progress = progress or ignore_progress
+    root = Path(folder) / f"{_slug(dataset.name)}-{_digest(plan)}"
+    labelled = [case for case in dataset.cases if case.label is not None]
+    ready = []
+    for done, case in enumerate(labelled):
+        progress(ProgressEvent("prepare", done, len(labelled), case.name))
+        target = root / _slug(case.name)
+        shape = _complete(target, case)
+        if shape is None:
+            arrays = prepared_arrays(read_case(dataset, case), plan)
+            _store(arrays, target)
+            shape = arrays.label.shape
+            # Last: a case without it is not complete.
+            write_json(target / "case.json", {"sources": _stamps(case), "shape": list(shape)})
+        ready.append(PreparedCase(case.name, target, shape))
+    progress(ProgressEvent("prepare", len(labelled), len(labelled)))
+    return ready
+
+
+def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
+    """Crop to what is not zero, normalise, resample and turn one labelled case.
+
+    Images are resampled with cubic splines, labels to the nearest voxel. Where slices are thick
+    they are not mixed: across them the nearest slice is taken.
+
+    Source: Isensee et al., Nature Methods 18, 2021; there labels are resampled class by class,
+    which has no meaning for 255.
+    """
+    assert case.label is not None
+    inside = np.any(case.image != 0, axis=0)
+    box = _box(inside)
+    channels = zip(case.image, plan.normalization, strict=True)
+    image = np.stack([normalized(x[box], scheme, inside[box]) for x, scheme in channels])
+    label = _numbered(case.label[box], plan)
+    components = _components(label, None if case.instances is None else case.instances[box])
+    if case.grid is not None:
+        start = [span.start for span in reversed(box)]
+        steps = _steps(case.grid.cropped(start, label.shape[::-1]), plan)
+        image = np.stack([_resampled(channel, steps, "bspline") for channel in image])
+        label = _resampled(label, steps, "nearest")
+        components = _resampled(components, steps, "nearest")
+    else:
+        image, label, components = image[:, 0], label[0], components[0]
+    return PreparedArrays(
+        np.ascontiguousarray(image.transpose(0, *(axis + 1 for axis in plan.axes))),
+        np.ascontiguousarray(label.transpose(plan.axes)),
+        np.ascontiguousarray(components.transpose(plan.axes)),
+    )
+
+
+def normalized(
+    channel: NDArray[np.float32], scheme: Normalization, inside: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Scale one channel as the plan says.
+
+    Args:
+        channel: any shape.
+        scheme: how.
+        inside: same shape; with ``"masked z-score"`` the rest becomes 0.
+    """
+    values = channel.astype(np.float32)
+    if scheme.scheme == "ct":
+        assert scheme.mean is not None
+        assert scheme.std is not None
+        return (np.clip(values, scheme.low, scheme.high) - scheme.mean) / np.float32(scheme.std)
+    seen = values[inside] if scheme.scheme == "masked z-score" else values
+    mean, std = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
+    scaled = (values - np.float32(mean)) / np.float32(max(std, 1e-8))
+    if scheme.scheme == "masked z-score":
+        scaled[~inside] = 0
+    return scaled
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    spans = []
+    for axis in range(3):
+        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        low, high = (int(hits[0]), int(hits[-1]) + 1) if len(hits) else (0, mask.shape[axis])
+        spans.append(slice(low, high))
+    return spans[0], spans[1], spans[2]
+
+
+def _numbered(label: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """Classes 0, 1, 2, ... in the order of the plan's label values."""
+    lookup = np.zeros(256, np.uint8)
+    lookup[UNLABELLED] = UNLABELLED
+    for number, value in enumerate(sorted({BACKGROUND, *plan.labels})):
+        lookup[value] = number
+    return lookup[label]
+
+
+def _components(label: NDArray[np.uint8], instances: NDArray[np.int32] | None) -> NDArray[np.int32]:
+    import cc3d
+
+    if instances is not None:
+        return instances
+    known = np.where(label == UNLABELLED, 0, label)
+    return cc3d.connected_components(known, connectivity=26).astype(np.int32)
+
+
+def _steps(grid: Grid, plan: Plan) -> list[tuple[Grid, bool]]:
+    """The first grid and those to go through; True where the nearest slice is taken."""
+    target = list(grid.spacing_mm)
+    for network_axis, case_axis in enumerate(plan.axes):
+        target[2 - case_axis] = plan.spacing_mm[network_axis]
+    across = 2 - plan.axes[0]
+    others = [step for axis, step in enumerate(grid.spacing_mm) if axis != across]
+    thick = plan.anisotropic or grid.spacing_mm[across] > _THICK * max(others)
+    if not thick:
+        return [(grid, False), (grid.with_spacing(target), False)]
+    within = [grid.spacing_mm[a] if a == across else target[a] for a in range(3)]
+    in_plane = grid.with_spacing(within)
+    return [(grid, False), (in_plane, False), (in_plane.with_spacing(target), True)]
+
+
+def _resampled(
+    array: NDArray[Any], steps: Sequence[tuple[Grid, bool]], interpolation: Interpolation
+) -> NDArray[Any]:
+    image = image_from_array(array, steps[0][0])
+    for grid, nearest in steps[1:]:
+        image = resample(image, grid, "nearest" if nearest else interpolation)
+    return sitk.GetArrayFromImage(image)
+
+
+def _store(arrays: PreparedArrays, folder: Path) -> None:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("image", "label", "components"):
+        array: NDArray[Any] = getattr(arrays, name)
+        axes = arrays.label.ndim
+        leading = array.ndim - axes
+        with atomic_path(folder / f"{name}.b2nd") as path:
+            _blosc2().asarray(
+                array,
+                urlpath=str(path),
+                mode="w",
+                chunks=[1] * leading + [min(_CHUNK_VOXELS, n) for n in array.shape[leading:]],
+                blocks=[1] * leading + [min(_BLOCK_VOXELS, n) for n in array.shape[leading:]],
+            )
+    with atomic_path(folder / "places.npz") as path:
+        places: dict[str, Any] = _places(arrays)
+        np.savez(path, **places)
+
+
+def _places(arrays: PreparedArrays) -> dict[str, Any]:
+    """See :attr:`PreparedCase.places`; the same for the same case."""
+    draw = np.random.default_rng(arrays.label.size)
+    label = arrays.label.ravel()
+    foreground = (label != BACKGROUND) & (label != UNLABELLED)
+    chosen = {
+        "foreground": _some(np.where(foreground, label, 0), _PLACES_A_CLASS, draw),
+        "instance": _some(
+            np.where(foreground, arrays.components.ravel(), 0), _PLACES_A_COMPONENT, draw
+        ),
+        # Counted from 1, so that background is a class like the others.
+        "annotated": _some(
+            np.where(label != UNLABELLED, label.astype(np.int32) + 1, 0), _PLACES_A_CLASS, draw
+        ),
+    }
+    places = {}
+    for kind, (which, index) in chosen.items():
+        where = np.stack(np.unravel_index(index, arrays.label.shape), axis=1)
+        number = which - 1 if kind == "annotated" else which
+        places[kind] = np.concatenate([number[:, None], where], axis=1).astype(np.int32)
+    return places
+
+
+def _some(
+    groups: NDArray[Any], most: int, draw: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """At most so many random members of every group above 0: their groups and their indices."""
+    members = draw.permutation(np.flatnonzero(groups))
+    members = members[np.argsort(groups[members], kind="stable")]
+    which = groups[members]
+    first = np.searchsorted(which, which, side="left")
+    kept = np.arange(len(which)) - first < most
+    return which[kept], members[kept]
+
+
+def _complete(folder: Path, case: TrainingCase) -> tuple[int, ...] | None:
+    """Shape of a case that was prepared from these very files; None otherwise."""
+    try:
+        found = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        shape = tuple(int(n) for n in found["shape"])
+        same = found["sources"] == _stamps(case)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shape if same else None
+
+
+def _stamps(case: TrainingCase) -> list[list[Any]]:
+    """Name, size and time of change of every file of a case."""
+    files = [path for path in (*case.images, case.label) if path is not None]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def _digest(plan: Plan) -> str:
+    facts = [_FORMAT, plan.model_dump(mode="json", include=_PREPARED_BY)]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _slug(name: str) -> str:
+    """A name that any file system takes and that no other name gives."""
+    plain = re.sub(r"[^A-Za-z0-9.-]", "_", name)[:80].strip(".") or "_"
+    if plain == name:
+        return plain
+    return f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def _blosc2() -> Any:
+    try:
+        import blosc2
+    except ImportError as error:
+        raise DependencyError(
+            "blosc2-missing",
+            "Prepared cases are stored with blosc2, which is not installed.",
+            'Run: pip install "imbalanceseg[train]"',
+        ) from error
+    return blosc2
