@@ -35,9 +35,11 @@ def chest_region(ct: sitk.Image) -> ChestRegion | None:
     """The part of a CT that holds lungs and airways.
 
     The trunk is what stays of the solid voxels of each axial slice once thin structures (table,
-    mattress, clothes) are opened away, holes filled. The largest components of air in it are the
-    lungs with the airways that lead into them; consolidated lung is solid, so the box is theirs
-    plus a margin rather than their exact outline.
+    mattress, clothes) are opened away, holes filled. A thin chest wall is opened away too, so air
+    that the slice encloses belongs to the body as well when most of it lies among the trunk; the
+    hollow of a table does not. The largest components of air are the lungs with the airways that
+    lead into them; consolidated lung is solid, so the box is theirs plus a margin rather than
+    their exact outline.
 
     Args:
         ct: 3D CT in HU, any orientation.
@@ -51,7 +53,7 @@ def chest_region(ct: sitk.Image) -> ChestRegion | None:
     coarse = whole.with_spacing(tuple(max(_WORKING_MM, s) for s in whole.spacing_mm))
     hu = sitk.GetArrayFromImage(resample(ct, coarse, "linear", outside=-1024))
     air = hu < _AIR_HU
-    body = np.stack([_trunk(~axial, coarse.spacing_mm[0]) for axial in air])
+    body = _body(air, coarse.spacing_mm[0])
     voxel_ml = float(np.prod(coarse.spacing_mm)) / 1000.0
     components, count = cc3d.connected_components(air & body, connectivity=26, return_N=True)
     volumes = np.bincount(components.ravel(), minlength=count + 1).astype(float) * voxel_ml
@@ -62,6 +64,23 @@ def chest_region(ct: sitk.Image) -> ChestRegion | None:
     return ChestRegion(
         _with_margin(whole, coarse, lungs), image_from_array(body.astype(np.uint8), coarse)
     )
+
+
+def _body(air: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Trunk and neck with the air in them; ``air`` is ``[Z, Y, X]`` with axial slices along Z."""
+    import cc3d
+    from scipy.ndimage import binary_fill_holes
+    from skimage.morphology import convex_hull_image
+
+    trunk = np.stack([_trunk(~axial, spacing_mm) for axial in air])
+    enclosed = air & np.stack([binary_fill_holes(~axial) for axial in air])
+    among = np.stack([convex_hull_image(t) if t.any() else t for t in trunk])
+    components, count = cc3d.connected_components(enclosed, connectivity=6, return_N=True)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    inside = np.bincount(components[among], minlength=count + 1)
+    belongs = inside > 0.5 * sizes
+    belongs[0] = False
+    return np.stack([binary_fill_holes(axial) for axial in trunk | belongs[components]])
 
 
 def _trunk(solid: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from imbalanceseg.geometry import Grid, image_from_array
+from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.preprocessing.lung_box import chest_region
 
 TURN = np.deg2rad(15)
@@ -109,6 +109,41 @@ def test_an_image_of_one_material_has_no_lungs(value):
         chest_region(image_from_array(array, Grid((30, 30, 20), (3.0,) * 3, (0.0,) * 3, UPRIGHT)))
         is None
     )
+
+
+def test_lung_behind_a_thin_chest_wall_belongs_to_the_body():
+    ct, _ = body()
+    grid = Grid.of(ct)
+    array = sitk.GetArrayFromImage(ct)
+    k, j, i = np.indices(array.shape)
+    x, y, z = ((n - (grid.size[a] - 1) / 2) * grid.spacing_mm[a] for a, n in enumerate((i, j, k)))
+    within = (x / 182) ** 2 + (y / 117) ** 2 < 1
+    lung = within & (np.abs(x) > 20) & (np.abs(x) < 150) & (y < 20) & (np.abs(z) < 40)
+    array[lung] = -850
+    region = chest_region(image_from_array(array, grid))
+    assert region is not None
+    found = sitk.GetArrayFromImage(resample(region.body, grid, "nearest")) > 0
+    assert found[lung].mean() > 0.99
+
+
+def test_the_hollow_of_a_table_is_no_body():
+    ct, inside = body()
+    grid = Grid.of(ct)
+    array = sitk.GetArrayFromImage(ct)
+    k, j, i = np.indices(array.shape)
+    x, y, _ = ((n - (grid.size[a] - 1) / 2) * grid.spacing_mm[a] for a, n in enumerate((i, j, k)))
+    # It touches the back; with 8 mm it is thin enough to be told from the trunk.
+    array[(np.abs(x) < 220) & (np.abs(y - 155) < 33)] = 200
+    hollow = (np.abs(x) < 212) & (np.abs(y - 155) < 25)
+    array[hollow] = -950
+    region = chest_region(image_from_array(array, grid))
+    assert region is not None
+    found = sitk.GetArrayFromImage(resample(region.body, grid, "nearest")) > 0
+    assert found[hollow].mean() < 0.01
+    assert found[inside].mean() > 0.99
+    smallest, largest = margins(region.box, grid, inside)
+    assert smallest >= 8
+    assert largest <= 12 + 40
 
 
 def test_lungs_cut_off_by_the_scan_stay_in_the_box():
