@@ -1,4 +1,6 @@
-"""nnU-Net's plain U-Net, built from a plan with MONAI's DynUNet.
+"""nnU-Net's plain U-Net, built from a plan with the blocks of MONAI's DynUNet.
+
+DynUNet itself holds every block under two names, which would store all weights twice.
 
 Source: Isensee et al., Nature Methods 18, 2021.
 """
@@ -7,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
 from imbalanceseg.networks.sizes import require_multiples
+
+_NORM = ("instance", {"affine": True})
 
 
 class NnUNet(nn.Module):
@@ -35,37 +39,61 @@ class NnUNet(nn.Module):
         features: Sequence[int] | None = None,
         deep_supervision: bool = False,
     ) -> None:
-        from monai.networks.nets.dynunet import DynUNet
-
         super().__init__()
         axes = len(kernels[0])
         most = 512 if axes == 2 else 320
+        widths = list(features or (min(32 * 2**n, most) for n in range(len(kernels))))
         self.strides = [tuple(s) for s in strides]
         self.deep_supervision = deep_supervision
-        self.network: Any = DynUNet(
-            axes,
-            in_channels,
-            out_channels,
-            [list(k) for k in kernels],
-            [list(s) for s in strides],
-            [list(s) for s in strides[1:]],
-            filters=list(features or (min(32 * 2**n, most) for n in range(len(kernels)))),
-            deep_supervision=deep_supervision,
-            deep_supr_num=max(1, len(kernels) - 2),
+        self.encoder = nn.ModuleList(
+            UnetBasicBlock(axes, before, width, list(kernel), list(stride), _NORM)
+            for before, width, kernel, stride in zip(
+                [in_channels, *widths], widths, kernels, strides, strict=False
+            )
         )
+        self.decoder = nn.ModuleList(
+            UnetUpBlock(axes, widths[n + 1], widths[n], list(kernels[n]), 1, list(stride), _NORM)
+            for n, stride in reversed(list(enumerate(strides[1:])))
+        )
+        supervised = max(1, len(widths) - 1) if deep_supervision else 1
+        self.heads = nn.ModuleList(
+            UnetOutBlock(axes, width, out_channels) for width in widths[:supervised]
+        )
+        self.apply(_initialise)
+
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides of an input must be multiples of."""
+        return tuple(prod(axis) for axis in zip(*self.strides, strict=True))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Logits of the size of ``x``; in training with deep supervision a list, finest first.
+        """Logits of the size of ``x``.
+
+        In training with deep supervision a list, finest first, each of the size of its stage.
 
         Raises:
             InputError: ``size-not-multiple`` or ``size-too-small``.
         """
-        multiples = [prod(axis) for axis in zip(*self.strides, strict=True)]
-        require_multiples(x, multiples)
-        output: Tensor = self.network(x)
+        require_multiples(x, self.multiples())
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+        decoded = []
+        for block, skip in zip(self.decoder, reversed(skips[:-1]), strict=True):
+            x = block(x, skip)
+            decoded.append(x)
         if self.training and self.deep_supervision:
-            return list(output.unbind(1))
-        return output
+            pairs = zip(self.heads, reversed(decoded), strict=True)
+            return [head(features) for head, features in pairs]
+        logits: Tensor = self.heads[0](x)
+        return logits
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def supervision_weights(outputs: int) -> list[float]:

@@ -48,13 +48,17 @@ class TernausNet(nn.Module):
         self.last = nn.Conv2d(96, 32, 3, padding=1)
         self.head = nn.Conv2d(32, out_channels, 1)
 
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Y, X) of an input must be multiples of."""
+        return 32, 32
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, out_channels, Y, X]``; sides of ``x`` are multiples of 32.
 
         Raises:
             InputError: ``size-not-multiple``.
         """
-        require_multiples(x, (32, 32), normalised=False)
+        require_multiples(x, self.multiples(), normalised=False)
         skips = []
         for stage in self.encoder:
             x = stage(x)

@@ -58,13 +58,17 @@ class TwoPathwayUNet(nn.Module):
         self.merge = nn.ModuleList(_block(2 * own, own, _CUBE) for _, own in rising)
         self.head = nn.Conv3d(2 * features[0], out_channels, 1)
 
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Z, Y, X) of an input must be multiples of."""
+        return 2, 8, 8
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, out_channels, Z, Y, X]``; Z even, Y and X multiples of 8.
 
         Raises:
             InputError: ``size-not-multiple`` or ``size-too-small``.
         """
-        require_multiples(x, (2, 8, 8))
+        require_multiples(x, self.multiples())
         if self.training and self.channel_dropout > 0:
             x = x * _kept_channels(x, self.channel_dropout)
         flat = deep = x

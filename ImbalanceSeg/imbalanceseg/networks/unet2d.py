@@ -75,6 +75,10 @@ class UNet2d(nn.Module):
             x = merge(torch.cat([centre_crop(skip, x), x], dim=1))
         return self.head(x)
 
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Y, X) of an input must be multiples of, with same padding."""
+        return (2 ** len(self.up),) * 2
+
     def output_side(self, side: int) -> int:
         """Side of the output for a side of the input; 0 when the input does not fit."""
         return unet_output_side(side, len(self.up), self.valid)

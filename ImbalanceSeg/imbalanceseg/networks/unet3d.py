@@ -83,7 +83,7 @@ class UNet3d(nn.Module):
         if self.valid or self.norm == "none":
             require_sides(x, lambda _, side: self.output_side(side) > 0)
         else:
-            require_multiples(x, (2 ** len(self.up),) * 3)
+            require_multiples(x, self.multiples())
         skips = []
         for n, block in enumerate(self.down):
             x = run(block, max_pool3d(x, 2) if n else x, recompute=self.checkpointing)
@@ -94,6 +94,10 @@ class UNet3d(nn.Module):
                 merge, torch.cat([x, centre_crop(skip, x)], dim=1), recompute=self.checkpointing
             )
         return self.head(x)
+
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Z, Y, X) of an input must be multiples of, with same padding."""
+        return (2 ** len(self.up),) * 3
 
     def output_side(self, side: int) -> int:
         """Side of the output for a side of the input; 0 when the input does not fit."""

@@ -51,13 +51,17 @@ class VNet(nn.Module):
             self.right.append(_Stage(before, before, convolutions))
         self.head = nn.Conv3d(before, out_channels, 1)
 
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Z, Y, X) of an input must be multiples of."""
+        return (2 ** len(self.up),) * 3
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, out_channels, D, H, W]``; sides of ``x`` are multiples of 16.
 
         Raises:
             InputError: ``size-not-multiple`` or ``size-too-small``.
         """
-        require_multiples(x, (16, 16, 16))
+        require_multiples(x, self.multiples())
         skips = []
         for number, stage in enumerate(self.left):
             x = run(stage, self.down[number - 1](x) if number else x, recompute=self.checkpointing)

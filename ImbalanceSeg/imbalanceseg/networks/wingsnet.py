@@ -187,9 +187,13 @@ class WingsNet(nn.Module):
         sides = [block.side for block in self.decoder]
         return self.decoding_head(decoded, sides, x.shape[2:])
 
+    def multiples(self) -> tuple[int, ...]:
+        """What the sides (Z, Y, X) of an input must be multiples of."""
+        return (SIZE_MULTIPLE,) * 3
+
     def _run(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Features of the encoder and the decoder blocks, and the gates of the decoder blocks."""
-        require_multiples(x, (SIZE_MULTIPLE,) * 3)
+        require_multiples(x, self.multiples())
         encoded: list[Tensor] = []
         scale = 1
         for row, block in zip(_ENCODER, self.encoder, strict=True):

@@ -210,13 +210,21 @@ class TestNnUNet:
         )
         x = torch.randn(1, 1, 16, 16, 16)
         outputs = network.train()(x)
-        assert [o.shape for o in outputs] == [(1, 2, 16, 16, 16)] * 3
+        assert [tuple(o.shape) for o in outputs] == [(1, 2, n, n, n) for n in (16, 8, 4)]
         assert network.eval()(x).shape == (1, 2, 16, 16, 16)
 
     def test_widths_double_up_to_the_limit(self):
         with torch.device("meta"):
             network = NnUNet(kernels=((3, 3, 3),) * 6, strides=((1, 1, 1), *((2, 2, 2),) * 5))
-        assert list(network.network.filters) == [32, 64, 128, 256, 320, 320]
+        widths = [head.conv.conv.in_channels for head in network.heads]
+        blocks = [block.conv2.out_channels for block in network.encoder]
+        assert widths == [32]
+        assert blocks == [32, 64, 128, 256, 320, 320]
+
+    def test_every_weight_is_stored_once(self):
+        network = NnUNet(kernels=((3, 3, 3),) * 3, strides=((1, 1, 1), *((2, 2, 2),) * 2))
+        stored = sum(tensor.numel() for tensor in network.state_dict().values())
+        assert stored == sum(p.numel() for p in network.parameters())
 
     def test_supervision_halves_and_leaves_the_coarsest_out(self):
         weights = supervision_weights(4)
