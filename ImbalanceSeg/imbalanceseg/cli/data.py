@@ -1,4 +1,4 @@
-"""Commands on data: compare labels, write a DICOM-SEG, make phantoms."""
+"""Commands on data: compare labels, write a DICOM-SEG."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import typer
 
 from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
 from imbalanceseg.cli.models import JsonOption
-from imbalanceseg.cli.segment import OutputOption, split_names
+from imbalanceseg.cli.segment import split_names
 from imbalanceseg.progress import ProgressEvent
-
-phantom_app = typer.Typer(
-    help="Make a scan whose exact labels are known.", no_args_is_help=True, rich_markup_mode=None
-)
 
 
 def evaluate(
@@ -114,42 +110,6 @@ def dicom_seg(
         series_uid=uid,
     )
     print(output)
-
-
-@phantom_app.command()
-def airway(
-    output: OutputOption,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same phantom.")] = 0,
-    spacing: Annotated[
-        float, typer.Option(min=0.4, max=4.0, metavar="MM", help="Distance of voxels.")
-    ] = 0.8,
-    dicom: Annotated[bool, typer.Option("--dicom", help="Also write a DICOM series.")] = False,
-) -> None:
-    """Make a chest CT with a bronchial tree: image.nrrd and labels.nrrd."""
-    from imbalanceseg.dicom.series import write_dicom_series
-    from imbalanceseg.io import write_image
-    from imbalanceseg.labels import AIRWAY_TREE
-    from imbalanceseg.reporting.slicer_labels import slicer_labels
-    from imbalanceseg.session import output_folder
-    from imbalanceseg.synthesis.airway import chest_phantom
-
-    with output_folder(output):
-        image, labels = chest_phantom(seed, spacing_mm=spacing)
-        write_image(image, output / "image.nrrd")
-        described = slicer_labels(labels, (AIRWAY_TREE,), f"ImbalanceSeg phantom {seed}")
-        write_image(described, output / "labels.nrrd")
-        written = ["image.nrrd", "labels.nrrd"]
-        if dicom:
-            description = f"ImbalanceSeg airway phantom {seed}"
-            write_dicom_series(image, output / "series", description=description)
-            written.append("series")
-    for name in written:
-        print(output / name)
-
-
-@phantom_app.callback()
-def _phantoms() -> None:
-    """Keep ``airway`` a command of its own while it is the only phantom."""
 
 
 def _figure(value: object) -> str:

@@ -8,8 +8,14 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid
-from imbalanceseg.synthesis.airway import as_scanned, chest_phantom, ct_over, render_case
-from imbalanceseg.synthesis.chest_ct import ChestStyle
+from imbalanceseg.synthesis.airway import (
+    as_difficult,
+    as_scanned,
+    chest_phantom,
+    ct_over,
+    render_case,
+)
+from imbalanceseg.synthesis.chest_ct import ChestStyle, random_style
 
 CALM = ChestStyle(noise=5.0, resolution_mm=0.0, small_vessel_mm=-50.0)
 
@@ -69,3 +75,29 @@ def test_a_case_without_masks_is_refused(tmp_path):
     with pytest.raises(InputError) as refused:
         render_case(tmp_path, 1, seed=0)
     assert refused.value.code == "label-map-missing"
+
+
+def test_the_middle_of_the_dial_leaves_the_style_as_it_is():
+    style = random_style(np.random.default_rng(7))
+    assert as_difficult(style, 0.5) == style
+
+
+def test_the_dial_turns_noise_up_and_walls_down():
+    styles = [as_difficult(ChestStyle(), d) for d in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    for name, growing in (("noise", True), ("resolution_mm", True), ("wall", False)):
+        values = [getattr(s, name) for s in styles]
+        assert values == sorted(set(values), reverse=not growing), name
+    assert styles[-1].noise == pytest.approx(9 * styles[0].noise)
+
+
+def test_difficulty_leaves_the_label_alone():
+    easy, default, hard = (chest_phantom(3, 3.0, 0.4, difficulty=d) for d in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(voxels(default[0]), voxels(chest_phantom(3, 3.0, 0.4)[0]))
+    np.testing.assert_array_equal(voxels(easy[1]), voxels(hard[1]))
+    assert (voxels(easy[0]) != voxels(hard[0])).mean() > 0.5
+
+
+def test_a_difficulty_that_is_none_is_refused():
+    with pytest.raises(InputError) as refused:
+        chest_phantom(1, 3.0, 0.4, difficulty=float("nan"))
+    assert refused.value.code == "difficulty-out-of-range"
