@@ -36,7 +36,8 @@ class Session:
     """A scan and, once :meth:`segment` has run, its segmentation.
 
     Attributes:
-        image: the scan.
+        image: the scan; a 2D image is a volume of one slice.
+        channels: further images on its grid, for models of several channels.
         name: the last part of the path it was read from, without its endings.
         source: the file it was read from, or the folder of its DICOM series, or None.
         series_uid: which series of that folder, where it was said, or None.
@@ -51,8 +52,10 @@ class Session:
         name: str = "scan",
         source: Path | None = None,
         series_uid: str | None = None,
+        channels: Sequence[sitk.Image] = (),
     ) -> None:
         self.image = image
+        self.channels = tuple(channels)
         self.name = name
         self.source = source
         self.series_uid = series_uid
@@ -62,12 +65,21 @@ class Session:
         self._quotable = False
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], series_uid: str | None = None) -> Session:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        series_uid: str | None = None,
+        channels: Sequence[str | os.PathLike[str]] = (),
+        model: Model | None = None,
+    ) -> Session:
         """Read a scan and check that it can be worked on.
 
         Args:
             path: an image file, a folder that holds a DICOM series, or one file of a series.
             series_uid: which series of the folder, where there are several.
+            channels: further images, for a model of several channels.
+            model: what the scan is for: its card says whether 2D images are taken, and how many
+                images there must be.
 
         Raises:
             InputError: the scan cannot be read or cannot be used.
@@ -80,13 +92,20 @@ class Session:
 
         start = time.perf_counter()
         source = Path(path)
-        image = read_image(source, series_uid)
-        check_scan(image)
+        flat = model is not None and model.card.spatial_dims == 2
+        images = [_read(source, series_uid, flat), *(_read(Path(c), None, flat) for c in channels)]
+        if model is None:
+            for image in images:
+                check_scan(image)
+        else:
+            from imbalanceseg.inference.channels import input_channels
+
+            images = input_channels(images, model.card, model.name)
         name = case_name(source)
         if source.is_file() and is_dicom(source):
             series_uid = series_uid or series_uid_of(source)
             source = source.parent
-        session = cls(image, name, source, series_uid)
+        session = cls(images[0], name, source, series_uid, images[1:])
         session.seconds["read"] = time.perf_counter() - start
         return session
 
@@ -100,7 +119,8 @@ class Session:
         """Segment the scan and keep the result; arguments and errors of ``segment``."""
         from imbalanceseg.inference.segment import segment
 
-        self.result = segment(self.image, model, device=device, maps=tuple(maps), progress=progress)
+        images = [self.image, *self.channels]
+        self.result = segment(images, model, device=device, maps=tuple(maps), progress=progress)
         self.model = model
         return self.result
 
@@ -213,6 +233,17 @@ class Session:
         write_json(path, report)
 
 
+def _read(path: Path, series_uid: str | None, flat: bool) -> sitk.Image:
+    """A volume, or a 2D image where those are taken."""
+    if flat and path.is_file():
+        from imbalanceseg.preprocessing.picture import read_picture
+
+        picture = read_picture(path)
+        if picture is not None:
+            return picture
+    return read_image(path, series_uid)
+
+
 def _write_labels(result: Segmentation, path: Path) -> None:
     from imbalanceseg.reporting.slicer_labels import slicer_labels
 
@@ -229,7 +260,7 @@ def _write_map(image: sitk.Image, path: Path) -> None:
 def _write_overview(image: sitk.Image, result: Segmentation, model: Model, path: Path) -> None:
     from imbalanceseg.reporting.overview import write_overview
 
-    window = model.card.window.model_dump()
+    window = model.card.window.model_dump() if model.card.window else None
     with atomic_path(path) as temporary:
         write_overview(image, result, temporary, window=window)
 

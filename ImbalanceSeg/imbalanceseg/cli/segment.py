@@ -78,6 +78,12 @@ def segment(
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
     ] = None,
+    channel: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="IMAGE", help="Further images, in order, for a model of several; repeat it."
+        ),
+    ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Segment a scan.
@@ -96,6 +102,7 @@ def segment(
             device=device,
             dicom_seg=dicom_seg,
             series=series,
+            channels=channel or (),
             tell=tell,
         )
     print_result(session, files, time.perf_counter() - start, progress, dicom_seg)
@@ -110,6 +117,7 @@ def run_segment(
     device: str,
     dicom_seg: bool,
     series: str | None,
+    channels: Sequence[Path] = (),
     tell: ProgressCallback,
 ) -> tuple[Session, list[Path]]:
     """The main job: everything that can be refused is refused before the long work begins."""
@@ -119,7 +127,7 @@ def run_segment(
     model = load_model(model_name)
     model.verify()
     tell(ProgressEvent("read", 0, 1, scan.name))
-    session = Session.open(scan, series)
+    session = Session.open(scan, series, channels, model)
     tell(ProgressEvent("read", 1, 1, scan.name))
     if dicom_seg:
         session.require_dicom()

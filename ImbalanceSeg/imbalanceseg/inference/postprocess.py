@@ -1,4 +1,4 @@
-"""From the probability of a scan to its labelmap, as a model's card says."""
+"""From the probability of a scan to its labelmap, and what of it is kept, as a card says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def labelmap_from_probability(
     Args:
         probability: float32 foreground probability on the grid of ``scan``.
         scan: the image it was computed from, in which a root such as the trachea is looked for.
-        card: says ``threshold``, ``root`` and ``keep_largest_component``.
+        card: says ``threshold``, ``root``, ``largest_component_of`` and ``connectivity``.
         threshold: instead of the card's.
 
     Returns:
@@ -30,9 +30,26 @@ def labelmap_from_probability(
     root = tracheal_column(scan) if card.root == "trachea" else None
     if root is not None:
         found = _hanging_on(found, sitk.GetArrayViewFromImage(root) > 0)
-    elif card.keep_largest_component:
-        found = cc3d.largest_k(found, k=1, connectivity=6) > 0
+    elif card.largest_component_of:
+        found = cc3d.largest_k(found, k=1, connectivity=card.connectivity) > 0
     return image_from_array(found.astype(np.uint8), Grid.of(probability))
+
+
+def cleaned_labels(labels: sitk.Image, card: ModelCard) -> sitk.Image:
+    """Keep the largest component of each label of which the card says so.
+
+    Args:
+        labels: uint8 labelmap of several segments.
+        card: says ``largest_component_of`` and ``connectivity``.
+    """
+    if not card.largest_component_of:
+        return labels
+    array = sitk.GetArrayFromImage(labels)
+    for label in card.largest_component_of:
+        found = array == label
+        largest = cc3d.largest_k(found, k=1, connectivity=card.connectivity) > 0
+        array[found & ~largest] = 0
+    return image_from_array(array, Grid.of(labels))
 
 
 def _hanging_on(found: np.ndarray, root: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.labels import SegmentInfo
-from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard, parse_card
+from imbalanceseg.models.card import ModelCard, Weights, parse_card
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,8 +60,8 @@ class Model:
         return self.card.segments
 
     @cached_property
-    def network(self) -> nn.Module:
-        """The network on the CPU, in float32 and evaluation mode, with verified weights.
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks on the CPU, in float32 and evaluation mode, with verified weights.
 
         Raises:
             ModelError: as :meth:`verify`; ``model-invalid`` when the weights do not fit the network
@@ -69,35 +69,41 @@ class Model:
         """
         from imbalanceseg.networks import create_network
 
-        network = create_network(self.card.network.name, **self.card.network.kwargs)
+        spec = self.card.network
+        networks = [create_network(spec.name, **spec.kwargs) for _ in self.card.weights or (None,)]
         self.verify()
-        network.load_state_dict(_checked_state(self._weights_path, network))
-        return network.eval()
+        for network, weights in zip(networks, self.card.weights, strict=True):
+            network.load_state_dict(_checked_state(self.path / weights.file, network))
+        return tuple(network.eval() for network in networks)
 
     @property
-    def _weights_path(self) -> Path:
-        return self.path / WEIGHTS_FILE
+    def network(self) -> nn.Module:
+        """The only network, or the first of several; as :attr:`networks`."""
+        return self.networks[0]
 
     def verify(self) -> None:
-        """Compare the weights with the checksum in the card.
+        """Compare every weights file with its checksum in the card.
 
         Raises:
-            ModelError: ``model-damaged`` when the weights are missing or differ from the checksum,
+            ModelError: ``model-damaged`` when weights are missing or differ from the checksum,
                 ``model-invalid`` when the card has none.
         """
-        if self.card.weights is None:
+        if not self.card.weights:
             raise ModelError(
                 "model-invalid",
                 f"The card of the model {self.name!r} states no checksum of the weights.",
                 _FETCH_AGAIN,
             )
-        expected = self.card.weights.sha256
-        actual = sha256_of(self._weights_path)
-        if actual != expected:
+        for weights in self.card.weights:
+            self._verify(weights)
+
+    def _verify(self, weights: Weights) -> None:
+        actual = sha256_of(self.path / weights.file)
+        if actual != weights.sha256:
             raise ModelError(
                 "model-damaged",
-                f"The weights of the model {self.name!r} are damaged: SHA-256 starts with "
-                f"{actual[:12]}, {expected[:12]} is expected.",
+                f"The weights {weights.file} of the model {self.name!r} are damaged: SHA-256 "
+                f"starts with {actual[:12]}, {weights.sha256[:12]} is expected.",
                 _FETCH_AGAIN,
             )
 
@@ -112,7 +118,7 @@ def list_models() -> list[str]:
 def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     """A model by the name of a shipped bundle or by the folder of any bundle.
 
-    Only the card is read; weights follow with :attr:`Model.network`.
+    Only the card is read; weights follow with :attr:`Model.networks`.
 
     Args:
         name_or_path: one of :func:`list_models`, or the folder of a bundle.

@@ -2,7 +2,8 @@
 
 A card lives inside the bundle's ``configs/metadata.json``, under the key ``imbalanceseg``; the rest
 of that file is what MONAI asks of a bundle and is derived from the card when it is written.
-Everything spatial in a card is in SimpleITK order (x, y, z) of an image oriented LPS.
+Everything spatial in a card is in SimpleITK order (x, y, z) of an image oriented LPS, unless it
+says that it speaks of the network's axes.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.labels import SegmentInfo
+from imbalanceseg.preprocessing.intensity import Normalization
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the card's layout; a card with a higher one asks for newer software."""
 
 WEIGHTS_FILE = "models/model.safetensors"
-"""Where every bundle keeps its weights."""
+"""Where every bundle keeps its weights, or those of its first network."""
 
 _MOST_FAULTS_SHOWN = 5
 
 Text = Annotated[str, Field(min_length=1, max_length=20_000)]
 Length = Annotated[float, Field(gt=0, le=100)]
-TileSide = Annotated[int, Field(ge=16, le=1024, multiple_of=8)]
-NetworkArgument = bool | int | float | str
+TileSide = Annotated[int, Field(ge=1, le=4096)]
+Modality = Literal["CT", "MR", "other"]
+_Single = bool | int | float | str | None
+NetworkArgument = _Single | tuple[_Single, ...] | tuple[tuple[_Single, ...], ...]
 
 
 class _Part(BaseModel):
@@ -40,18 +44,12 @@ class NetworkSpec(_Part):
     kwargs: dict[str, NetworkArgument] = {}
 
 
-class Intensity(_Part):
-    """Input intensities are clipped to these values, then scaled linearly to [0, 1]."""
+class Channel(_Part):
+    """One channel of the input, and how its intensities are scaled."""
 
-    clip_low: float
-    clip_high: float
-    unit: str = "HU"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Intensity:
-        if self.clip_low >= self.clip_high:
-            raise ValueError("clip_low must lie below clip_high")
-        return self
+    name: Text = "image"
+    unit: str = ""
+    normalization: Normalization
 
 
 class DisplayWindow(_Part):
@@ -78,46 +76,76 @@ class TrainingData(_Part):
 
 
 class Weights(_Part):
-    """The weights file and its checksum."""
+    """A weights file and its checksum."""
 
-    file: Literal["models/model.safetensors"] = "models/model.safetensors"
+    file: Annotated[str, Field(pattern=r"^models/model(_fold[1-9][0-9]?)?\.safetensors$")] = (
+        WEIGHTS_FILE
+    )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ModelCard(_Part):
     """Everything the engine and a careful reader must know about a model.
 
+    Cards of format 1 are read too: one ``intensity`` that is clipped to a range, one ``weights``
+    object, ``keep_largest_component`` for label 1.
+
     Attributes:
         name: short name, also the folder's and the command line's: lower case, digits, hyphens.
         version: of these weights, ``major.minor.patch``.
-        spacing_mm: grid the network works on, (x, y, z).
-        tile_voxels: sliding-window tile, (x, y, z), multiples of 8.
-        crop: part of the image that is computed; ``"lungs"`` is the box of lungs and trachea.
-        segments: what the labels mean; label 1 is the network's foreground.
-        threshold: probability above which a voxel is foreground.
-        keep_largest_component: keep only the largest 6-connected component.
+        network: one channel of logits (sigmoid) for one segment, or background and every segment
+            (softmax).
+        spacing_mm: grid the network works on, (x, y, z), or (x, y) of a 2D network; None takes
+            voxels as they are.
+        channels: of the input, in their order.
+        window: for display; None takes it from the image.
+        tile_voxels: sliding-window tile, (x, y, z); two sides for a 2D network, which segments
+            every axial slice, or a 2D image.
+        tile_overlap: share of a tile, along each axis, that its neighbour covers too.
+        whole_tiles: smaller images are padded to a tile, whose sides are the network's; otherwise
+            the tile shrinks, and its sides are multiples of 8 from 16 on.
+        axes: the array's axis (0 Z, 1 Y, 2 X; in 2D 0 Y, 1 X) that each axis of the network is.
+        resampling: ``"linear"``; or ``"spline"``, cubic, as training cases are prepared: thick
+            slices, those of the network's first axis, are not mixed.
+        anisotropic: with ``"spline"``, slices are never mixed.
+        crop: part of the image that is computed; ``"lungs"`` is the box of lungs and trachea,
+            ``"nonzero"`` that of the voxels that are not 0.
+        mirrored_axes: the network's axes along which copies are mirrored at test time.
+        segments: what the labels mean.
+        threshold: of one segment, probability above which a voxel is foreground. Of several the
+            likeliest is taken, or background.
+        largest_component_of: labels of which only the largest component is kept.
+        connectivity: of components: voxels that share a face (6), or a corner too (26).
         root: keep what is 6-connected to this instead, where it is found; it counts as found too.
         metrics: test set -> metric -> measured figure.
-        weights: None only until the bundle is written.
+        weights: one file a network, whose probabilities are averaged; empty until the bundle is
+            written.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     title: Text
     description: Text
     intended_use: Text
-    modality: Literal["CT", "MR"]
+    modality: Modality
     body_part: Text
     network: NetworkSpec
-    spacing_mm: tuple[Length, Length, Length]
-    intensity: Intensity
-    window: DisplayWindow
-    tile_voxels: tuple[TileSide, TileSide, TileSide]
-    crop: Literal["none", "lungs"] = "none"
+    spacing_mm: Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
+    window: DisplayWindow | None = None
+    tile_voxels: Annotated[tuple[TileSide, ...], Field(min_length=2, max_length=3)]
+    tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    whole_tiles: bool = False
+    axes: tuple[int, ...] = (0, 1, 2)
+    resampling: Literal["linear", "spline"] = "linear"
+    anisotropic: bool = False
+    crop: Literal["none", "lungs", "nonzero"] = "none"
+    mirrored_axes: tuple[int, ...] = (1, 2)
     segments: Annotated[tuple[SegmentInfo, ...], Field(min_length=1, max_length=254)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    keep_largest_component: bool = False
+    largest_component_of: tuple[int, ...] = ()
+    connectivity: Literal[6, 26] = 6
     root: Literal["none", "trachea"] = "none"
     hardness: HardnessSettings = HardnessSettings()
     training_data: Annotated[tuple[TrainingData, ...], Field(min_length=1)]
@@ -128,7 +156,12 @@ class ModelCard(_Part):
     copyright: Text = "Copyright (c) ImbalanceSeg contributors"
     license: Text = "Apache-2.0"
     not_for_clinical_use: Literal[True] = True
-    weights: Weights | None = None
+    weights: tuple[Weights, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_1(cls, values: Any) -> Any:
+        return _upgraded(values) if isinstance(values, Mapping) else values
 
     @field_validator("segments")
     @classmethod
@@ -138,6 +171,56 @@ class ModelCard(_Part):
         if any(not 0 <= part <= 255 for segment in segments for part in segment.color):
             raise ValueError("colours must lie in 0..255")
         return segments
+
+    @field_validator("weights")
+    @classmethod
+    def _in_order(cls, weights: tuple[Weights, ...]) -> tuple[Weights, ...]:
+        if [one.file for one in weights] != [weights_file(n) for n in range(len(weights))]:
+            raise ValueError(f"files must be {weights_file(0)}, {weights_file(1)}, ...")
+        return weights
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        axes = tuple(range(self.spatial_dims))
+        if self.spacing_mm is not None and len(self.spacing_mm) != self.spatial_dims:
+            raise ValueError("spacing_mm and tile_voxels must have the same number of axes")
+        if tuple(sorted(self.axes)) != axes:
+            raise ValueError(f"axes must be {axes} in some order")
+        if len(set(self.mirrored_axes)) < len(self.mirrored_axes) or not set(
+            self.mirrored_axes
+        ) <= set(axes):
+            raise ValueError(f"mirrored_axes must be some of {axes}")
+        if not self.whole_tiles and any(side < 16 or side % 8 for side in self.tile_voxels):
+            raise ValueError("tile_voxels must be multiples of 8 from 16 on, or whole_tiles true")
+        if not set(self.largest_component_of) <= {segment.label for segment in self.segments}:
+            raise ValueError("largest_component_of names a label that no segment has")
+        if self.spatial_dims == 2 and self.crop == "lungs":
+            raise ValueError("crop: lungs are found in volumes only")
+        if self.root != "none" and len(self.segments) > 1:
+            raise ValueError("root: of one segment only")
+        return self
+
+    @property
+    def spatial_dims(self) -> int:
+        """Axes of the network, 3 or 2."""
+        return len(self.tile_voxels)
+
+    @property
+    def network_tile(self) -> tuple[int, ...]:
+        """Sides of a tile along the network's axes."""
+        return tuple(self.tile_voxels[-1 - axis] for axis in self.axes)
+
+    @property
+    def network_spacing(self) -> tuple[float, ...] | None:
+        """Spacing in mm along the network's axes, or None."""
+        if self.spacing_mm is None:
+            return None
+        return tuple(self.spacing_mm[-1 - axis] for axis in self.axes)
+
+
+def weights_file(number: int) -> str:
+    """Where a bundle keeps the weights of its network ``number``, counted from 0."""
+    return f"models/model_fold{number}.safetensors" if number else WEIGHTS_FILE
 
 
 def parse_card(values: Mapping[str, Any], where: str) -> ModelCard:
@@ -163,6 +246,26 @@ def parse_card(values: Mapping[str, Any], where: str) -> ModelCard:
         return ModelCard.model_validate(values)
     except ValidationError as error:
         raise _invalid(where, error) from error
+
+
+def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a card with those of format 1 put into the words of format 2."""
+    card = dict(values)
+    if card.get("format_version") == 1:
+        card["format_version"] = FORMAT_VERSION
+    clip = card.get("intensity")
+    if isinstance(clip, Mapping) and "channels" not in card:
+        scaling = {"scheme": "range", "low": clip.get("clip_low"), "high": clip.get("clip_high")}
+        channel = {"unit": clip.get("unit", "HU"), "normalization": scaling}
+        card["channels"] = [channel]
+        del card["intensity"]
+    if isinstance(card.get("weights"), Mapping):
+        card["weights"] = [card["weights"]]
+    elif "weights" in card and card["weights"] is None:
+        card["weights"] = []
+    if isinstance(card.get("keep_largest_component"), bool):
+        card["largest_component_of"] = [1] if card.pop("keep_largest_component") else []
+    return card
 
 
 def _invalid(where: str, error: ValidationError) -> ModelError:

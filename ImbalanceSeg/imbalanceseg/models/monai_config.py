@@ -2,11 +2,13 @@
 
 MONAI's arrays are ``[X, Y, Z]`` with a RAS affine. Orientation ``SPL`` puts superior, posterior
 and left first, second and third, which is the ``[Z, Y, X]`` array of a SimpleITK image oriented
-LPS: the network sees the same tensor on both ways.
+LPS: the network sees the same tensor on both ways. Where the network's axes have another order,
+so have the letters.
 """
 
 from __future__ import annotations
 
+import inspect
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,12 +16,13 @@ import imbalanceseg
 from imbalanceseg.models.bundle import CARD_KEY
 from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard
 from imbalanceseg.networks.factory import network_class
+from imbalanceseg.preprocessing.intensity import Normalization
 
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-_CHANNELS = {"CT": "hounsfield", "MR": "magnitude"}
+_CHANNELS = {"CT": "hounsfield", "MR": "magnitude", "other": "raw"}
 
 
 def bundle_metadata(card: ModelCard) -> dict[str, Any]:
@@ -50,11 +53,26 @@ def bundle_metadata(card: ModelCard) -> dict[str, Any]:
     }
 
 
+def obstacle(card: ModelCard) -> str | None:
+    """Why MONAI's runner cannot do what the card asks for, as a sentence; None where it can."""
+    if len(card.weights) > 1:
+        return "It averages the probabilities of several networks."
+    if card.spatial_dims == 2:
+        return "Its network is two-dimensional."
+    if len({channel.normalization for channel in card.channels}) > 1:
+        return "Its channels are normalised in different ways."
+    return None
+
+
 def inference_config(card: ModelCard) -> dict[str, Any]:
     """Content of ``configs/inference.json`` for ``python -m monai.bundle run``.
 
-    It segments every NIfTI file of ``dataset_dir`` into ``output_dir``. It needs no code of the
-    bundle; the network's class comes from the installed engine.
+    It segments every NIfTI file of ``dataset_dir`` into ``output_dir``; where there are several
+    channels, they are files named as nnU-Net does, ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``. It
+    needs no code of the bundle; the network's class comes from the installed engine.
+
+    Args:
+        card: one for which :func:`obstacle` is None.
     """
     return {
         "imports": ["$import pathlib", "$import numpy", "$import torch"],
@@ -62,24 +80,26 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/labels'",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "overlap": 0.5,
-        "threshold": card.threshold,
+        "overlap": card.tile_overlap,
+        **({"threshold": card.threshold} if _classes(card) == 1 else {}),
         **_network(card),
         **_dataset(card),
         **_evaluator(card),
-        "initialize": ["$@network.load_state_dict(@weights)"],
+        "initialize": ["$@network_def.load_state_dict(@weights)"],
         "run": ["$@evaluator.run()"],
     }
 
 
 def _network(card: ModelCard) -> dict[str, Any]:
     cls = network_class(card.network.name)
+    activation = "torch.nn.Sigmoid()" if _classes(card) == 1 else "torch.nn.Softmax(dim=1)"
     return {
         "network_def": {
             "_target_": f"{cls.__module__}.{cls.__qualname__}",
             **card.network.kwargs,
         },
-        "network": "$@network_def.to(@device)",
+        # As in the engine, tiles that overlap average probabilities, not logits.
+        "network": f"$torch.nn.Sequential(@network_def, {activation}).to(@device)",
         "weights": {
             "_target_": "safetensors.torch.load_file",
             "filename": f"$@bundle_root + '/{WEIGHTS_FILE}'",
@@ -88,6 +108,13 @@ def _network(card: ModelCard) -> dict[str, Any]:
 
 
 def _dataset(card: ModelCard) -> dict[str, Any]:
+    count = len(card.channels)
+    data = "$[{'image': path} for path in @images]"
+    if count > 1:
+        data = (
+            f"$[{{'image': list(@images[n : n + {count}])}} "
+            f"for n in range(0, len(@images), {count})]"
+        )
     return {
         "images": (
             "$sorted(str(p) for p in pathlib.Path(@dataset_dir).iterdir() "
@@ -96,7 +123,7 @@ def _dataset(card: ModelCard) -> dict[str, Any]:
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(card)},
         "dataset": {
             "_target_": "Dataset",
-            "data": "$[{'image': path} for path in @images]",
+            "data": data,
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
@@ -107,7 +134,7 @@ def _evaluator(card: ModelCard) -> dict[str, Any]:
     return {
         "inferer": {
             "_target_": "SlidingWindowInferer",
-            "roi_size": list(card.tile_voxels[::-1]),
+            "roi_size": list(card.network_tile),
             "sw_batch_size": 1,
             "overlap": "@overlap",
             "mode": "gaussian",
@@ -126,40 +153,80 @@ def _evaluator(card: ModelCard) -> dict[str, Any]:
 
 
 def _preprocessing(card: ModelCard) -> list[dict[str, Any]]:
+    letters = "".join("SPL"[axis] for axis in card.axes)
+    crop = {
+        "_target_": "CropForegroundd",
+        "keys": "image",
+        "source_key": "image",
+        "select_fn": "$lambda x: x != 0",
+        "allow_smaller": True,
+    }
+    scheme = card.channels[0].normalization
+    scaling, spacing = [_scaling(scheme)], _spacing(card)
     return [
         {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
-        {"_target_": "Orientationd", "keys": "image", "axcodes": "SPL", "labels": None},
-        {
-            "_target_": "Spacingd",
-            "keys": "image",
-            "pixdim": list(card.spacing_mm[::-1]),
-            "mode": "bilinear",
-            "align_corners": True,
-            "scale_extent": True,
-        },
-        {
-            "_target_": "ScaleIntensityRanged",
-            "keys": "image",
-            "a_min": card.intensity.clip_low,
-            "a_max": card.intensity.clip_high,
-            "b_min": 0.0,
-            "b_max": 1.0,
-            "clip": True,
-        },
+        {"_target_": "Orientationd", "keys": "image", "axcodes": letters, "labels": None},
+        *([crop] if card.crop == "nonzero" else []),
+        *(spacing + scaling if scheme.scheme == "range" else scaling + spacing),
         {"_target_": "EnsureTyped", "keys": "image", "dtype": "$torch.float32"},
     ]
 
 
+def _scaling(scheme: Normalization) -> dict[str, Any]:
+    if scheme.of_image:
+        return {
+            "_target_": "NormalizeIntensityd",
+            "keys": "image",
+            "nonzero": scheme.scheme == "masked z-score",
+            "channel_wise": True,
+        }
+    assert scheme.low is not None
+    assert scheme.high is not None
+    low, high = 0.0, 1.0
+    if scheme.scheme == "ct":
+        assert scheme.mean is not None
+        assert scheme.std is not None
+        low, high = ((edge - scheme.mean) / scheme.std for edge in (scheme.low, scheme.high))
+    return {
+        "_target_": "ScaleIntensityRanged",
+        "keys": "image",
+        "a_min": scheme.low,
+        "a_max": scheme.high,
+        "b_min": low,
+        "b_max": high,
+        "clip": True,
+    }
+
+
+def _spacing(card: ModelCard) -> list[dict[str, Any]]:
+    if card.network_spacing is None:
+        return []
+    step = {
+        "_target_": "Spacingd",
+        "keys": "image",
+        "pixdim": list(card.network_spacing),
+        "mode": "bilinear",
+        "align_corners": True,
+        "scale_extent": True,
+    }
+    if not card.anisotropic:
+        return [step]
+    # A spacing of -1 is that of the image: within the slices first, then across them.
+    within = step | {"pixdim": [-1.0, *card.network_spacing[1:]]}
+    return [within, step | {"mode": "nearest"}]
+
+
 def _postprocessing(card: ModelCard) -> list[dict[str, Any]]:
+    binary = _classes(card) == 1
     largest = {
         "_target_": "KeepLargestConnectedComponentd",
         "keys": "pred",
-        "applied_labels": [1],
-        "connectivity": 1,
+        "applied_labels": list(card.largest_component_of),
+        "connectivity": 1 if card.connectivity == 6 else 3,
     }
+    choice = {"threshold": "@threshold"} if binary else {"argmax": True}
     return [
-        {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
         {
             "_target_": "Invertd",
             "keys": "pred",
@@ -167,8 +234,8 @@ def _postprocessing(card: ModelCard) -> list[dict[str, Any]]:
             "orig_keys": "image",
             "nearest_interp": False,
         },
-        {"_target_": "AsDiscreted", "keys": "pred", "threshold": "@threshold"},
-        *([largest] if card.keep_largest_component else []),
+        {"_target_": "AsDiscreted", "keys": "pred", **choice},
+        *([largest] if card.largest_component_of else []),
         {
             "_target_": "SaveImaged",
             "keys": "pred",
@@ -176,31 +243,46 @@ def _postprocessing(card: ModelCard) -> list[dict[str, Any]]:
             "output_postfix": "labels",
             "output_dtype": "$numpy.uint8",
             "separate_folder": False,
+            # Without it MONAI 1.6 takes sagittal volumes for pictures, and fails.
+            "resample": True,
         },
     ]
 
 
+def _classes(card: ModelCard) -> int:
+    """Channels of logits: one for a single segment, or one a class and the background."""
+    parameters = inspect.signature(network_class(card.network.name)).parameters
+    default = parameters["out_channels"].default if "out_channels" in parameters else 1
+    found = card.network.kwargs.get("out_channels", default)
+    return found if isinstance(found, int) else len(card.segments) + 1
+
+
 def _data_format(card: ModelCard) -> dict[str, Any]:
-    channels = int(card.network.kwargs.get("in_channels", 1))
+    dims = card.spatial_dims
+    scaled = all(channel.normalization.scheme == "range" for channel in card.channels)
     common = {
         "type": "image",
         "modality": card.modality,
-        "spatial_shape": ["8*l", "8*m", "8*n"],
+        "spatial_shape": [f"8*{letter}" for letter in "lmn"[:dims]],
         "dtype": "float32",
-        "value_range": [0, 1],
         "is_patch_data": True,
     }
     image = {
         **common,
+        "value_range": [0, 1] if scaled else [-100, 100],
         "format": _CHANNELS[card.modality],
-        "num_channels": channels,
-        "channel_def": {str(n): "image" for n in range(channels)},
+        "num_channels": len(card.channels),
+        "channel_def": {str(n): channel.name for n, channel in enumerate(card.channels)},
     }
+    names = [segment.name for segment in card.segments]
+    if _classes(card) > 1:
+        names.insert(0, "background")
     prediction = {
         **common,
+        "value_range": [0, 1],
         "format": "segmentation",
-        "num_channels": len(card.segments),
-        "channel_def": {str(n): segment.name for n, segment in enumerate(card.segments)},
+        "num_channels": len(names),
+        "channel_def": {str(n): name for n, name in enumerate(names)},
     }
     return {"inputs": {"image": image}, "outputs": {"pred": prediction}}
 

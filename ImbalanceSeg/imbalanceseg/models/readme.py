@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
-from imbalanceseg.models.card import ModelCard
+from imbalanceseg.models.card import Channel, ModelCard
+from imbalanceseg.models.monai_config import obstacle
 
-_RUN = """```
-imbalanceseg segment SCAN --model {name} -o RESULT
+_ENGINE = """```
+imbalanceseg segment {arguments} --model {name} -o RESULT
 ```
+"""
 
-or with MONAI alone, inside this folder, on the NIfTI files of a folder (needs
+_MONAI = """
+or with MONAI alone, inside this folder, on the NIfTI files of a folder{naming} (needs
 `pip install imbalanceseg "monai[fire,ignite,nibabel]"`):
 
 ```
@@ -18,9 +22,10 @@ python -m monai.bundle run --config_file configs/inference.json \\
     --meta_file configs/metadata.json --dataset_dir IMAGES --output_dir LABELS
 ```
 
-The engine also crops the scan, low-pass filters it before it makes it coarser, and draws a hardness
-map; MONAI's runner does none of these, so results differ a little where the scan's voxels are finer
-than the model's."""
+"""
+
+_NO_MONAI = """
+MONAI's own runner cannot use it, and there is no `configs/inference.json`. {obstacle}"""
 
 _LICENSE_NOTICES = {
     "Apache-2.0": """Licensed under the Apache License, Version 2.0 (the "License");
@@ -42,7 +47,7 @@ def render_readme(card: ModelCard) -> str:
     """The card as Markdown."""
     sections = [
         f"# {card.title}\n\n{card.description}\n\n**Not for clinical use.**",
-        f"## Use\n\n{card.intended_use}\n\n{_RUN.format(name=card.name)}",
+        f"## Use\n\n{card.intended_use}\n\n{_run(card)}",
         f"## Limitations\n\n{_bullets(card.limitations)}",
         f"## Measured\n\n{_metrics(card)}",
         f"## Training data\n\n{_bullets(_training_data(card))}",
@@ -62,24 +67,84 @@ def render_license(card: ModelCard) -> str:
     return f"{card.copyright}\n\n{notice}"
 
 
+def _run(card: ModelCard) -> str:
+    more = [f"--channel {channel.name.replace(' ', '_')}" for channel in card.channels[1:]]
+    text = _ENGINE.format(arguments=" ".join(["SCAN", *more]), name=card.name)
+    reason = obstacle(card)
+    if reason is not None:
+        return text + _NO_MONAI.format(obstacle=reason)
+    naming = ""
+    if len(card.channels) > 1:
+        naming = ", named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel"
+    return text + _MONAI.format(naming=naming) + _differences(card)
+
+
+def _differences(card: ModelCard) -> str:
+    """What the engine does and MONAI's runner does not."""
+    extras = [
+        *(["crops the scan"] if card.crop == "lungs" else []),
+        "low-pass filters it before it makes it coarser",
+        *(["resamples with cubic splines"] if card.resampling == "spline" else []),
+    ]
+    finer = "not the model's" if card.resampling == "spline" else "finer than the model's"
+    text = (
+        f"The engine also {', '.join(extras)}, and draws a hardness map; MONAI's runner does none "
+        f"of these, so results differ a little where the scan's voxels are {finer}."
+    )
+    if card.resampling == "spline":
+        text += (
+            " Where the slices of a scan are more than three times as thick as a pixel is wide, "
+            "the engine never mixes them; MONAI's runner does"
+            + (" on the way back." if card.anisotropic else ".")
+        )
+    return textwrap.fill(text, 100)
+
+
 def _properties(card: ModelCard) -> list[tuple[str, str]]:
-    x, y, z = card.spacing_mm
-    clip = card.intensity
+    mirrored = [card.axes[axis] for axis in card.mirrored_axes]
+    largest = [s.name for s in card.segments if s.label in card.largest_component_of]
+    between = " x ".join
     rows = [
         ("name and version", f"{card.name} {card.version}"),
         ("modality, body part", f"{card.modality}, {card.body_part}"),
         ("segments", ", ".join(f"{s.label} {s.name}" for s in card.segments)),
         ("network", f"{card.network.name} {card.network.kwargs or ''}".strip()),
-        ("voxel size (x, y, z)", f"{x:g} x {y:g} x {z:g} mm"),
-        ("tile (x, y, z)", " x ".join(str(n) for n in card.tile_voxels) + " voxels"),
-        ("intensities", f"{clip.clip_low:g} to {clip.clip_high:g} {clip.unit}, scaled to 0..1"),
-        ("threshold", f"{card.threshold:g}"),
-        ("largest component only", "yes" if card.keep_largest_component else "no"),
+        ("voxel size (x, y, z)", _spacing(card)),
+        ("tile (x, y, z)", between(str(n) for n in card.tile_voxels) + " voxels"),
+        *((f"intensities, {c.name}", _scaling(c)) for c in card.channels),
+        ("network's axes", ", ".join(_axis_names(card, card.axes))),
+        ("mirrored at test time", ", ".join(_axis_names(card, mirrored)) or "never"),
+        ("threshold", f"{card.threshold:g}" if len(card.segments) == 1 else "the likeliest class"),
+        ("largest component only", ", ".join(largest) or "no"),
         ("hardness map", f"{card.hardness.sparsity:.0%} of the weights pruned"),
     ]
-    if card.weights:
-        rows.append(("SHA-256 of the weights", f"`{card.weights.sha256}`"))
+    for weights in card.weights:
+        rows.append((f"SHA-256 of {weights.file}", f"`{weights.sha256}`"))
     return rows
+
+
+def _axis_names(card: ModelCard, axes: Iterable[int]) -> list[str]:
+    return ["zyx"[axis - card.spatial_dims] for axis in axes]
+
+
+def _spacing(card: ModelCard) -> str:
+    if card.spacing_mm is None:
+        return "the image's"
+    text = " x ".join(f"{step:g}" for step in card.spacing_mm) + " mm"
+    return f"{text}, slices are not mixed" if card.anisotropic else text
+
+
+def _scaling(channel: Channel) -> str:
+    scheme = channel.normalization
+    unit = f" {channel.unit}" if channel.unit else ""
+    if scheme.scheme == "z-score":
+        return "minus the image's mean, divided by its standard deviation"
+    if scheme.scheme == "masked z-score":
+        return "minus the mean of the voxels that are not 0, divided by their standard deviation"
+    clipped = f"{scheme.low:g} to {scheme.high:g}{unit}"
+    if scheme.scheme == "range":
+        return f"{clipped}, scaled to 0..1"
+    return f"{clipped}, minus {scheme.mean:.4g}, divided by {scheme.std:.4g}"
 
 
 def _metrics(card: ModelCard) -> str:

@@ -5,52 +5,62 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imbalanceseg.atomic import write_json, write_text
 from imbalanceseg.errors import ModelError, OutputError
 from imbalanceseg.models.bundle import METADATA_FILE, Model, load_model, sha256_of
-from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard, Weights
-from imbalanceseg.models.monai_config import bundle_metadata, inference_config
+from imbalanceseg.models.card import ModelCard, Weights, weights_file
+from imbalanceseg.models.monai_config import bundle_metadata, inference_config, obstacle
 from imbalanceseg.models.readme import render_license, render_readme
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def write_bundle(folder: str | os.PathLike[str], network: nn.Module, card: ModelCard) -> Model:
-    """Write a network and its card as a MONAI Bundle.
+def write_bundle(
+    folder: str | os.PathLike[str], networks: nn.Module | Sequence[nn.Module], card: ModelCard
+) -> Model:
+    """Write networks and their card as a MONAI Bundle.
 
-    Weights are stored as float16. A bundle that lies in ``folder`` already is replaced.
+    Weights are stored as float16. A bundle that lies in ``folder`` already is replaced. Where
+    MONAI's runner cannot do what the card asks for, the bundle has no ``inference.json``, and its
+    README says why.
 
     Args:
         folder: the bundle's folder; its parent must exist.
-        network: an instance of the network that ``card.network`` describes.
+        networks: one instance of the network that ``card.network`` describes, or several whose
+            probabilities are averaged, such as those of cross-validation.
         card: the model card; its ``weights`` entry is filled in here.
 
     Returns:
         The model, read back from ``folder``, its weights verified.
 
     Raises:
-        ModelError: ``network-mismatch`` when the network is not the card's, ``weights-not-finite``
+        ModelError: ``network-mismatch`` when a network is not the card's, ``weights-not-finite``
             when a weight is NaN or does not fit float16.
         OutputError: ``output-exists`` when ``folder`` holds something that is no bundle,
             ``output-not-writable`` when it cannot be written.
     """
     target = Path(folder)
     _require_replaceable(target)
-    _require_network(network, card)
+    several = list(networks) if isinstance(networks, Sequence) else [networks]
+    for network in several:
+        _require_network(network, card)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         for part in ("configs", "models", "docs"):
             (partial / part).mkdir(parents=True)
-        _write_weights(partial / WEIGHTS_FILE, network)
-        card = card.model_copy(
-            update={"weights": Weights(sha256=sha256_of(partial / WEIGHTS_FILE))}
-        )
+        files = [weights_file(number) for number in range(len(several))]
+        for file, network in zip(files, several, strict=True):
+            _write_weights(partial / file, network)
+        weights = [Weights(file=file, sha256=sha256_of(partial / file)) for file in files]
+        card = card.model_copy(update={"weights": tuple(weights)})
         write_json(partial / METADATA_FILE, bundle_metadata(card))
-        write_json(partial / "configs" / "inference.json", inference_config(card))
+        if obstacle(card) is None:
+            write_json(partial / "configs" / "inference.json", inference_config(card))
         write_text(partial / "docs" / "README.md", render_readme(card))
         write_text(partial / "LICENSE", render_license(card))
         _replace(partial, target)

@@ -21,20 +21,28 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from imbalanceseg.errors import DependencyError
-from imbalanceseg.geometry import Grid, Interpolation, image_from_array, resample
+from imbalanceseg.geometry import Grid, Interpolation, image_from_array
 from imbalanceseg.io import atomic_path, write_json
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.planning.dataset import CaseArrays, Dataset, TrainingCase, read_case
-from imbalanceseg.planning.plan import Normalization, Plan
+from imbalanceseg.planning.plan import Plan
+from imbalanceseg.preprocessing.intensity import normalized
+from imbalanceseg.preprocessing.regrid import Steps, nonzero_box, regridded, steps_to
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 _FORMAT = 1
 """Part of every folder's name: counted up when cases are prepared in another way."""
-_PREPARED_BY = {"axes", "spacing_mm", "anisotropic", "normalization", "labels"}
+_PREPARED_BY = {
+    "anisotropic",
+    "axes",
+    "label_interpolation",
+    "labels",
+    "normalization",
+    "spacing_mm",
+}
 _PLACES_A_CLASS = 10_000
 _PLACES_A_COMPONENT = 50
 _CHUNK_VOXELS, _BLOCK_VOXELS = 64, 32
-_THICK = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,25 +147,34 @@ def prepare(
 def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
     """Crop to what is not zero, normalise, resample and turn one labelled case.
 
-    Images are resampled with cubic splines, labels to the nearest voxel. Where slices are thick
-    they are not mixed: across them the nearest slice is taken.
+    Images are resampled with cubic splines, labels as the plan says, and thick slices are not
+    mixed: see :func:`~imbalanceseg.preprocessing.regrid.steps_to`.
 
     Source: Isensee et al., Nature Methods 18, 2021; there labels are resampled class by class,
-    which has no meaning for 255.
+    linearly today and with cubic splines at first, which has no meaning for 255.
     """
     assert case.label is not None
     inside = np.any(case.image != 0, axis=0)
-    box = _box(inside)
+    box = nonzero_box(inside)
     channels = zip(case.image, plan.normalization, strict=True)
     image = np.stack([normalized(x[box], scheme, inside[box]) for x, scheme in channels])
     label = _numbered(case.label[box], plan)
     components = _components(label, None if case.instances is None else case.instances[box])
     if case.grid is not None:
         start = [span.start for span in reversed(box)]
-        steps = _steps(case.grid.cropped(start, label.shape[::-1]), plan)
-        image = np.stack([_resampled(channel, steps, "bspline") for channel in image])
-        label = _resampled(label, steps, "nearest")
-        components = _resampled(components, steps, "nearest")
+        grid = case.grid.cropped(start, label.shape[::-1])
+        steps = steps_to(grid, plan.spacing_mm, plan.axes, plan.anisotropic)
+        image = np.stack([_resampled(channel, grid, steps, "bspline") for channel in image])
+        components = _resampled(components, grid, steps, "nearest")
+        if plan.label_interpolation == "cubic":
+            label = _resampled_by_class(label, grid, steps)
+            components = (
+                _components(label, None)
+                if case.instances is None
+                else _spread(components, (label != BACKGROUND) & (label != UNLABELLED))
+            )
+        else:
+            label = _resampled(label, grid, steps, "nearest")
     else:
         image, label, components = image[:, 0], label[0], components[0]
     return PreparedArrays(
@@ -165,38 +182,6 @@ def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
         np.ascontiguousarray(label.transpose(plan.axes)),
         np.ascontiguousarray(components.transpose(plan.axes)),
     )
-
-
-def normalized(
-    channel: NDArray[np.float32], scheme: Normalization, inside: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Scale one channel as the plan says.
-
-    Args:
-        channel: any shape.
-        scheme: how.
-        inside: same shape; with ``"masked z-score"`` the rest becomes 0.
-    """
-    values = channel.astype(np.float32)
-    if scheme.scheme == "ct":
-        assert scheme.mean is not None
-        assert scheme.std is not None
-        return (np.clip(values, scheme.low, scheme.high) - scheme.mean) / np.float32(scheme.std)
-    seen = values[inside] if scheme.scheme == "masked z-score" else values
-    mean, std = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
-    scaled = (values - np.float32(mean)) / np.float32(max(std, 1e-8))
-    if scheme.scheme == "masked z-score":
-        scaled[~inside] = 0
-    return scaled
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    spans = []
-    for axis in range(3):
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = (int(hits[0]), int(hits[-1]) + 1) if len(hits) else (0, mask.shape[axis])
-        spans.append(slice(low, high))
-    return spans[0], spans[1], spans[2]
 
 
 def _numbered(label: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
@@ -217,28 +202,35 @@ def _components(label: NDArray[np.uint8], instances: NDArray[np.int32] | None) -
     return cc3d.connected_components(known, connectivity=26).astype(np.int32)
 
 
-def _steps(grid: Grid, plan: Plan) -> list[tuple[Grid, bool]]:
-    """The first grid and those to go through; True where the nearest slice is taken."""
-    target = list(grid.spacing_mm)
-    for network_axis, case_axis in enumerate(plan.axes):
-        target[2 - case_axis] = plan.spacing_mm[network_axis]
-    across = 2 - plan.axes[0]
-    others = [step for axis, step in enumerate(grid.spacing_mm) if axis != across]
-    thick = plan.anisotropic or grid.spacing_mm[across] > _THICK * max(others)
-    if not thick:
-        return [(grid, False), (grid.with_spacing(target), False)]
-    within = [grid.spacing_mm[a] if a == across else target[a] for a in range(3)]
-    in_plane = grid.with_spacing(within)
-    return [(grid, False), (in_plane, False), (in_plane.with_spacing(target), True)]
-
-
 def _resampled(
-    array: NDArray[Any], steps: Sequence[tuple[Grid, bool]], interpolation: Interpolation
+    array: NDArray[Any], grid: Grid, steps: Steps, interpolation: Interpolation
 ) -> NDArray[Any]:
-    image = image_from_array(array, steps[0][0])
-    for grid, nearest in steps[1:]:
-        image = resample(image, grid, "nearest" if nearest else interpolation)
-    return sitk.GetArrayFromImage(image)
+    return sitk.GetArrayFromImage(regridded(image_from_array(array, grid), steps, interpolation))
+
+
+def _resampled_by_class(label: NDArray[np.uint8], grid: Grid, steps: Steps) -> NDArray[np.uint8]:
+    """The class whose share is largest after cubic interpolation; the lower one where two tie."""
+    unlabelled = _resampled((label == UNLABELLED).astype(np.uint8), grid, steps, "nearest") > 0
+    result = np.zeros(unlabelled.shape, np.uint8)
+    largest = np.full(unlabelled.shape, -np.inf, np.float32)
+    for number in np.unique(label[label != UNLABELLED]).tolist():
+        share = _resampled((label == number).astype(np.float32), grid, steps, "bspline")
+        result[share > largest] = number
+        np.maximum(largest, share, out=largest)
+    result[unlabelled] = UNLABELLED
+    return result
+
+
+def _spread(components: NDArray[np.int32], foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Numbers on the foreground and nowhere else; where one is missing, the nearest one's."""
+    from scipy import ndimage
+
+    if components.any():
+        nearest = ndimage.distance_transform_edt(
+            components == 0, return_distances=False, return_indices=True
+        )
+        components = components[tuple(nearest)]
+    return np.where(foreground, components, 0).astype(np.int32)
 
 
 def _store(arrays: PreparedArrays, folder: Path) -> None:

@@ -9,23 +9,24 @@ from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid
 
 
-def check_scan(image: sitk.Image) -> None:
+def check_scan(image: sitk.Image, one_slice: bool = False) -> None:
     """Refuse an image that no model can segment.
 
     Args:
         image: the scan, meant to be 3D and scalar, LPS geometry in mm.
+        one_slice: let a single slice pass, for 2D models.
 
     Raises:
         InputError: ``image-not-3d``, ``image-not-scalar``, ``image-too-thin`` (one voxel along an
             axis), ``geometry-singular``, ``image-not-finite`` (NaN or infinity) or
             ``image-constant``.
     """
-    _check_shape(image)
+    _check_shape(image, 1 if one_slice else 2)
     _check_geometry(image)
     _check_values(image)
 
 
-def _check_shape(image: sitk.Image) -> None:
+def _check_shape(image: sitk.Image, thinnest: int) -> None:
     size = " x ".join(map(str, image.GetSize()))
     if image.GetDimension() != 3:
         raise InputError(
@@ -40,7 +41,7 @@ def _check_shape(image: sitk.Image) -> None:
             "The image has several values a voxel (colour, vector or complex), one is needed.",
             "Convert it to one grey value a voxel.",
         )
-    if min(image.GetSize()) < 2:
+    if min(image.GetSize()) < thinnest:
         raise InputError(
             "image-too-thin",
             f"The image has a single voxel along an axis (size {size}), which makes no volume.",

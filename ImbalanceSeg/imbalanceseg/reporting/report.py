@@ -74,11 +74,13 @@ def build_report(
 
 def _model_part(model: Model) -> dict[str, Any]:
     card = model.card.model_dump(mode="json", include=set(_CARD_FIELDS))
-    weights = model.card.weights
+    sums = [weights.sha256 for weights in model.card.weights]
     return {
         "name": model.name,
         "version": model.version,
-        "sha256": None if weights is None else weights.sha256,
+        "sha256": sums[0] if sums else None,
+        # what is the average of several networks has several files of weights
+        "sha256_of_all": sums,
         "card": card,
     }
 

@@ -31,15 +31,16 @@ from imbalanceseg.metrics.larynx import below_larynx
 from imbalanceseg.metrics.maps import near
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import (
+    Channel,
     DisplayWindow,
     HardnessSettings,
-    Intensity,
     ModelCard,
     NetworkSpec,
     TrainingData,
 )
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks.wingsnet import WingsNet
+from imbalanceseg.preprocessing.intensity import Normalization
 from imbalanceseg.synthesis.airway import ct_over
 from imbalanceseg.synthesis.anatomy import ChestAnatomy
 from imbalanceseg.synthesis.library import chest_library
@@ -131,6 +132,7 @@ def airway_card(
 ) -> ModelCard:
     """The model card of the airway model."""
     low, high = recipe.clip_hu
+    scaling = Normalization(scheme="range", low=low, high=high)
     return ModelCard(
         name="airway",
         version="0.1.0",
@@ -148,13 +150,13 @@ def airway_card(
         body_part="CHEST",
         network=NetworkSpec(name="wingsnet"),
         spacing_mm=(recipe.spacing_mm,) * 3,
-        intensity=Intensity(clip_low=low, clip_high=high),
+        channels=(Channel(name="CT", unit="HU", normalization=scaling),),
         window=DisplayWindow(center=-500, width=1500),
         tile_voxels=(160, 160, 160),
         crop="lungs",
         segments=(AIRWAY_TREE,),
         threshold=threshold,
-        keep_largest_component=True,
+        largest_component_of=(1,),
         root="trachea",
         hardness=HardnessSettings(sparsity=sparsity),
         training_data=(

@@ -48,7 +48,7 @@ def make_model(tmp_path_factory, make_card) -> Callable[..., Model]:
     dark_things: dict[str, Any] = {
         "name": "dark-things",
         "spacing_mm": (1.0, 1.0, 1.0),
-        "intensity": {"clip_low": 0, "clip_high": 200},
+        "channels": ({"normalization": {"scheme": "range", "low": 0, "high": 200}},),
         "window": {"center": 100, "width": 200},
         "tile_voxels": (32, 32, 32),
     }

@@ -66,24 +66,24 @@ def test_a_given_threshold_stands_instead_of_the_cards(probability, scan, card):
 
 
 def test_only_the_largest_component_stays_where_the_card_asks_for_it(probability, scan, card):
-    asked = card(threshold=0.5, keep_largest_component=True)
+    asked = card(threshold=0.5, largest_component_of=(1,))
     result = labelmap_from_probability(probability, scan, asked)
     assert np.array_equal(sitk.GetArrayFromImage(result), filled(LARGE))
 
 
 @pytest.mark.usefixtures("trachea")
 def test_what_touches_the_trachea_stays_with_the_trachea_however_small(probability, scan, card):
-    asked = card(threshold=0.5, root="trachea", keep_largest_component=True)
+    asked = card(threshold=0.5, root="trachea", largest_component_of=(1,))
     result = labelmap_from_probability(probability, scan, asked)
     assert np.array_equal(sitk.GetArrayFromImage(result), filled(SMALL, ROOT))
 
 
 def test_without_a_trachea_in_the_scan_the_largest_component_stays(probability, scan, card):
-    asked = card(threshold=0.5, root="trachea", keep_largest_component=True)
+    asked = card(threshold=0.5, root="trachea", largest_component_of=(1,))
     result = labelmap_from_probability(probability, scan, asked)
     assert np.array_equal(sitk.GetArrayFromImage(result), filled(LARGE))
 
 
 def test_nothing_found_is_an_empty_labelmap(probability, scan, card):
-    asked = card(threshold=0.95, keep_largest_component=True)
+    asked = card(threshold=0.95, largest_component_of=(1,))
     assert not sitk.GetArrayFromImage(labelmap_from_probability(probability, scan, asked)).any()

@@ -375,7 +375,7 @@ def test_only_the_largest_component_is_kept_when_the_card_says_so(make_model, da
     image = image_from_array(touching_at_an_edge, upright())
     all_of_it = voxels(segment(image, dark_model, maps=()).labels) == 1
     np.testing.assert_array_equal(all_of_it, touching_at_an_edge == 0)
-    largest = make_model(dark_model.network, keep_largest_component=True)
+    largest = make_model(dark_model.network, largest_component_of=(1,))
     kept = voxels(segment(image, largest, maps=()).labels) == 1
     expected = np.zeros_like(kept)
     expected[8:16, 8:16, 8:16] = True
@@ -403,9 +403,9 @@ def test_a_model_that_cannot_do_what_is_asked_says_so(image, make_model):
     assert without.hardness is not None
     assert any("attention" in note for note in without.notes)
     several = make_model(
-        create_network("wingsnet", out_channels=2),
-        network={"name": "wingsnet", "kwargs": {"out_channels": 2}},
+        create_network("wingsnet", out_channels=3),
+        network={"name": "wingsnet", "kwargs": {"out_channels": 3}},
     )
     with pytest.raises(ModelError) as refused:
         segment(image, several, maps=())
-    assert refused.value.code == "model-not-binary"
+    assert refused.value.code == "model-outputs"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.labels import AIRWAY_TREE
@@ -23,7 +24,15 @@ from imbalanceseg.models.card import ModelCard, parse_card
         ("tile_voxels", (8, 8, 8)),
         ("spacing_mm", (1, 1)),
         ("spacing_mm", (1, 1, float("nan"))),
-        ("intensity", {"clip_low": 400, "clip_high": -1000}),
+        ("channels", ()),
+        ("channels", ({"normalization": {"scheme": "range", "low": 400, "high": -1000}},)),
+        ("channels", ({"normalization": {"scheme": "ct", "low": -1000, "high": 400}},)),
+        ("axes", (0, 1)),
+        ("axes", (0, 1, 1)),
+        ("mirrored_axes", (3,)),
+        ("mirrored_axes", (1, 1)),
+        ("tile_overlap", 1.0),
+        ("largest_component_of", (2,)),
         ("segments", ()),
         ("segments", (replace(AIRWAY_TREE, label=2),)),
         ("segments", (replace(AIRWAY_TREE, color=(0, 0, 256)),)),
@@ -34,6 +43,8 @@ from imbalanceseg.models.card import ModelCard, parse_card
         ("hardness", {"sparsity": 1.0}),
         ("weights", {"sha256": "abc"}),
         ("weights", {"sha256": "0" * 64, "file": "../../etc/passwd"}),
+        ("weights", [{"sha256": "0" * 64}] * 2),
+        ("weights", [{"sha256": "0" * 64, "file": "models/model_fold1.safetensors"}]),
         ("format_version", 0),
     ],
 )
@@ -56,3 +67,48 @@ def test_many_faults_are_counted(make_card: Any) -> None:
     values = make_card().model_dump() | {f"unknown_{n}": n for n in range(9)}
     with pytest.raises(ModelError, match="and 4 more"):
         parse_card(values, "metadata.json")
+
+
+def test_a_card_of_format_1_is_read(make_card: Any) -> None:
+    new = make_card(largest_component_of=(1,), weights=[{"sha256": "0" * 64}])
+    old = new.model_dump(mode="json")
+    for field in (
+        *("channels", "tile_overlap", "whole_tiles", "axes", "resampling", "anisotropic"),
+        *("mirrored_axes", "largest_component_of", "connectivity"),
+    ):
+        del old[field]
+    old |= {
+        "format_version": 1,
+        "intensity": {"clip_low": -1000.0, "clip_high": 400.0, "unit": "HU"},
+        "keep_largest_component": True,
+        "weights": {"file": "models/model.safetensors", "sha256": "0" * 64},
+    }
+    read = parse_card(old, "metadata.json")
+    assert read.channels[0].unit == "HU"
+    channel = new.channels[0].model_copy(update={"unit": "HU"})
+    assert read == new.model_copy(update={"channels": (channel,)})
+    assert parse_card(old | {"weights": None}, "metadata.json").weights == ()
+
+
+def test_a_2d_card_has_two_of_everything(make_card: Any) -> None:
+    flat = {
+        "tile_voxels": (64, 32), "axes": (0, 1), "mirrored_axes": (0, 1), "spacing_mm": None,
+    }  # fmt: skip
+    card = make_card(**flat)
+    assert (card.spatial_dims, card.network_tile, card.network_spacing) == (2, (32, 64), None)
+    assert make_card(**flat | {"spacing_mm": (0.5, 1.0)}).network_spacing == (1.0, 0.5)
+    with pytest.raises(ValidationError, match="spacing_mm"):
+        make_card(**flat | {"spacing_mm": (1.0, 1.0, 1.0)})
+
+
+def test_sides_and_spacing_are_told_along_the_network_s_axes(make_card: Any) -> None:
+    card = make_card(axes=(2, 0, 1), tile_voxels=(16, 32, 48), spacing_mm=(3.0, 0.5, 0.7))
+    assert card.network_tile == (16, 48, 32)
+    assert card.network_spacing == (3.0, 0.7, 0.5)
+
+
+def test_arguments_of_a_network_may_be_nested(make_card: Any) -> None:
+    kwargs = {"kernels": [[1, 3, 3], [3, 3, 3]], "features": [8, 16], "deep_supervision": True}
+    card = make_card(network={"name": "nnunet", "kwargs": kwargs})
+    assert card.network.kwargs["kernels"] == ((1, 3, 3), (3, 3, 3))
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card

@@ -16,8 +16,12 @@ from scipy import ndimage
 
 from imbalanceseg.geometry import Grid, resample
 from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.card import NetworkSpec
+from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
-from imbalanceseg.networks import WingsNet
+from imbalanceseg.networks import WingsNet, create_network
+from imbalanceseg.planning.plan import Plan, Sampling
+from imbalanceseg.preprocessing.intensity import Normalization
 
 SPACING_MM = (0.8, 0.9, 1.5)
 
@@ -42,9 +46,8 @@ def probability_on_scan(model: Model, scan: sitk.Image) -> np.ndarray:
     """The engine's convention: an LPS image, its array ``[Z, Y, X]``, clipped and scaled."""
     upright = resample(scan, Grid.of(scan).oriented_lps())
     np.testing.assert_allclose(upright.GetSpacing(), SPACING_MM, atol=1e-5)
-    clip = model.card.intensity
     array = sitk.GetArrayFromImage(upright).astype(np.float32)
-    array = np.clip((array - clip.clip_low) / (clip.clip_high - clip.clip_low), 0, 1)
+    array = np.clip((array + 1000) / 1400, 0, 1)
     with torch.inference_mode():
         probability = torch.sigmoid(model.network(torch.from_numpy(array)[None, None]))[0, 0]
     image = sitk.GetImageFromArray(probability.numpy())
@@ -80,7 +83,7 @@ def test_runner_agrees_with_the_engine(tmp_path: Path, make_card: Any, wingsnet:
     draft = write_bundle(tmp_path / "bundle", wingsnet, card)
     probability = probability_on_scan(draft, scan)
     threshold = float(np.quantile(probability, 0.9))
-    card = make_card(spacing_mm=SPACING_MM, threshold=threshold, keep_largest_component=True)
+    card = make_card(spacing_mm=SPACING_MM, threshold=threshold, largest_component_of=(1,))
     write_bundle(tmp_path / "bundle", wingsnet, card)
     run_monai(tmp_path / "bundle", images, labels)
 
@@ -93,6 +96,73 @@ def test_runner_agrees_with_the_engine(tmp_path: Path, make_card: Any, wingsnet:
     expected = parts == np.bincount(parts.ravel())[1:].argmax() + 1
     dice = 2 * np.sum(found * expected) / (found.sum() + expected.sum())
     assert dice > 0.99
+
+
+@pytest.mark.slow
+def test_runner_agrees_on_several_classes_and_channels(tmp_path: Path) -> None:
+    pytest.importorskip("fire", reason="monai[fire] is not installed")
+    pytest.importorskip("ignite", reason="monai[ignite] is not installed")
+    from imbalanceseg.inference.segment import segment
+
+    spacing = tuple(SPACING_MM[2 - axis] for axis in (1, 0, 2))
+    names = ("T1", "T2")
+    plan = Plan(
+        dataset="Brains",
+        preset="v2",
+        channel_names=names,
+        labels={0: "background", 1: "core", 2: "rim"},
+        axes=(1, 0, 2),
+        spacing_mm=spacing,
+        anisotropic=False,
+        patch=(32, 32, 40),
+        batch=2,
+        network="nnunet",
+        strides=((1, 1, 1), (2, 2, 2)),
+        kernels=((3, 3, 3), (3, 3, 3)),
+        features=(8, 12),
+        normalization=(Normalization(scheme="z-score"),) * 2,
+        loss="dice_ce",
+        loss_settings={},
+        sampling=Sampling(),
+        reasons={},
+    )
+    kwargs = {
+        "in_channels": 2, "out_channels": 3, "kernels": plan.kernels, "strides": plan.strides,
+        "features": plan.features,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    network = create_network("nnunet", **kwargs).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    card = planned_card(
+        plan,
+        NetworkSpec(name="nnunet", kwargs=kwargs),
+        name="brains",
+        recipe_name="default",
+        cases=3,
+        largest_component_of=(2,),
+    )
+    bundle = write_bundle(tmp_path / "bundle", network, card)
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    scans = []
+    for number in range(2):
+        voxels = sitk.GetArrayFromImage(turned_scan()).astype(np.float32) + 2000
+        voxels = voxels if number == 0 else np.abs(voxels[::-1]) ** 1.2
+        voxels[:3], voxels[:, :, -4:] = 0, 0
+        image = sitk.GetImageFromArray(voxels)
+        image.CopyInformation(turned_scan())
+        sitk.WriteImage(image, str(images / f"case_{number:04d}.nii.gz"))
+        scans.append(sitk.ReadImage(str(images / f"case_{number:04d}.nii.gz")))
+    run_monai(bundle.path, images, labels)
+    found = sitk.ReadImage(str(labels / "case_0000_labels.nii.gz"))
+    assert Grid.of(found).same_as(Grid.of(scans[0]), tolerance_mm=1e-2)
+    ours = sitk.GetArrayFromImage(segment(scans, bundle, device="cpu", maps=()).labels)
+    theirs = sitk.GetArrayFromImage(found)
+    assert set(np.unique(ours)) == {0, 1, 2}
+    assert min((ours == label).mean() for label in range(3)) > 0.02
+    assert (ours == theirs).mean() > 0.99
 
 
 def test_runner_resamples_to_the_same_grid(tmp_path: Path, make_card: Any) -> None:
@@ -109,8 +179,7 @@ def test_runner_resamples_to_the_same_grid(tmp_path: Path, make_card: Any) -> No
     theirs = parser.get_parsed_content("preprocessing")({"image": str(path)})["image"][0].numpy()
     grid = Grid.of(scan).oriented_lps().with_spacing(card.spacing_mm)
     ours = sitk.GetArrayFromImage(resample(scan, grid))
-    clip = card.intensity
-    ours = np.clip((ours - clip.clip_low) / (clip.clip_high - clip.clip_low), 0, 1)
+    ours = np.clip((ours + 1000) / 1400, 0, 1)
     assert theirs.shape == ours.shape
     assert np.abs(theirs - ours).max() < 0.02
     assert np.abs(theirs - ours).mean() < 0.002
