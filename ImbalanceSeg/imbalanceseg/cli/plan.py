@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,13 @@ DatasetArgument = Annotated[
 ]
 
 
+class Preset(StrEnum):
+    """Whose rules make the plan."""
+
+    V2 = "v2"
+    EARLY = "early"
+
+
 def plan(
     dataset: DatasetArgument,
     output: Annotated[
@@ -38,6 +46,9 @@ def plan(
     memory: Annotated[
         float, typer.Option("--memory-gb", min=1, metavar="GB", help="Memory for training.")
     ] = 8.0,
+    preset: Annotated[
+        Preset, typer.Option("--preset", help="nnU-Net's rules of today, or its first ones.")
+    ] = Preset.V2,
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -54,7 +65,7 @@ def plan(
     described = open_dataset(dataset, instances)
     with show_progress(progress) as tell:
         found = fingerprint(described, progress=tell)
-    made = make_plan(described, found, memory)
+    made = make_plan(described, found, memory, preset.value)
     if output is not None:
         with output_folder(output):
             write_text(output / "fingerprint.json", found.model_dump_json(indent=2) + "\n")

@@ -15,7 +15,7 @@ from imbalanceseg.planning.dataset import CaseArrays, Dataset, read_case
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 _QUANTILES = (0.1, 0.5, 0.9)
-_INTENSITY_QUANTILES = (0.005, 0.5, 0.995)
+_INTENSITY_QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
 _SAMPLES_A_CASE = 50_000
 _REACH = 3
 _MOST_UNNAMED_CLASSES = 20
@@ -26,12 +26,24 @@ class _Frozen(BaseModel):
 
 
 class ChannelIntensities(_Frozen):
-    """Intensities of one channel in the foreground of all cases."""
+    """Intensities of one channel in the foreground of all cases.
+
+    Attributes:
+        mean: of all.
+        std: of all.
+        low: half a per cent lies below.
+        fifth: 5 % lie below.
+        median: half lies below.
+        ninety_fifth: 5 % lie above.
+        high: half a per cent lies above.
+    """
 
     mean: float
     std: float
     low: float
+    fifth: float
     median: float
+    ninety_fifth: float
     high: float
 
 
@@ -294,9 +306,15 @@ def _joined(figures: Sequence[_CaseFigures]) -> Fingerprint:
 
 
 def _intensities(values: NDArray[np.float64]) -> ChannelIntensities:
-    low, median, high = (float(q) for q in np.quantile(values, _INTENSITY_QUANTILES))
+    low, fifth, median, ninety_fifth, high = np.quantile(values, _INTENSITY_QUANTILES).tolist()
     return ChannelIntensities(
-        mean=float(values.mean()), std=float(values.std()), low=low, median=median, high=high
+        mean=float(values.mean()),
+        std=float(values.std()),
+        low=low,
+        fifth=fifth,
+        median=median,
+        ninety_fifth=ninety_fifth,
+        high=high,
     )
 
 

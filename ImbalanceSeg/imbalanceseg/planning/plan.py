@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imbalanceseg.planning.dataset import Dataset
 from imbalanceseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from imbalanceseg.planning.topology import (
+    EARLY_RULES_2D,
+    EARLY_RULES_3D,
     RULES_2D,
     RULES_3D,
     Rules,
@@ -20,6 +22,7 @@ from imbalanceseg.planning.topology import (
     plan_topology,
     target_spacing,
 )
+from imbalanceseg.preprocessing.intensity import Normalization
 
 _COMPACT = 0.45
 _MANY_COMPONENTS = 3.0
@@ -28,28 +31,19 @@ _RARE_SHARE = 0.005
 _CROP_MATTERS = 0.75
 _FULLY_LABELLED = 0.999
 
+Preset = Literal["v2", "early"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_RULES = {
+    ("v2", 2): RULES_2D,
+    ("v2", 3): RULES_3D,
+    ("early", 2): EARLY_RULES_2D,
+    ("early", 3): EARLY_RULES_3D,
+}
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Normalization(_Frozen):
-    """How intensities of a channel are scaled: ``(clip(x, low, high) - mean) / std``.
-
-    Attributes:
-        scheme: ``"ct"`` with the figures below for all cases; ``"z-score"`` with each image's own
-            mean and standard deviation; ``"masked z-score"`` over its voxels that are not 0.
-        low: HU below are clipped; with ``"ct"`` only.
-        high: HU above are clipped.
-        mean: of foreground.
-        std: of foreground.
-    """
-
-    scheme: Literal["ct", "z-score", "masked z-score"]
-    low: float | None = None
-    high: float | None = None
-    mean: float | None = None
-    std: float | None = None
 
 
 class Sampling(_Frozen):
@@ -59,11 +53,20 @@ class Sampling(_Frozen):
         foreground: share centred on a foreground voxel, classes equally likely.
         instance: share centred on a component, each component equally likely.
         annotated: share centred on a labelled voxel, where most voxels are not labelled.
+        hard_skeleton: share centred on a centreline voxel that the network missed when it was last
+            asked; on any centreline voxel before that.
     """
 
-    foreground: float = 0.0
-    instance: float = 0.0
-    annotated: float = 0.0
+    foreground: Share = 0.0
+    instance: Share = 0.0
+    annotated: Share = 0.0
+    hard_skeleton: Share = 0.0
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Sampling:
+        if self.foreground + self.instance + self.annotated + self.hard_skeleton > 1 + 1e-9:
+            raise ValueError("the shares add up to more than 1")
+        return self
 
 
 class Plan(_Frozen):
@@ -74,7 +77,7 @@ class Plan(_Frozen):
 
     Attributes:
         dataset: its name.
-        preset: ``"v2"``, nnU-Net's present rules.
+        preset: ``"v2"``, nnU-Net's present rules, or ``"early"``, those of its first version.
         channel_names: of the input.
         labels: class name by value.
         axes: the case's axis that each axis of the network is.
@@ -87,6 +90,8 @@ class Plan(_Frozen):
         kernels: of every stage.
         features: of every stage.
         normalization: by channel.
+        label_interpolation: ``"nearest"`` voxel, or ``"cubic"`` splines class by class, of which
+            the largest wins; unlabelled voxels are always taken by the nearest.
         loss: name for ``create_loss``.
         loss_settings: its constants.
         sampling: where patches are taken.
@@ -94,7 +99,7 @@ class Plan(_Frozen):
     """
 
     dataset: str
-    preset: Literal["v2"]
+    preset: Preset
     channel_names: tuple[str, ...]
     labels: dict[int, str]
     axes: tuple[int, ...]
@@ -107,28 +112,35 @@ class Plan(_Frozen):
     kernels: tuple[tuple[int, ...], ...]
     features: tuple[int, ...]
     normalization: tuple[Normalization, ...]
+    label_interpolation: Literal["nearest", "cubic"] = "nearest"
     loss: str
     loss_settings: dict[str, Any]
     sampling: Sampling
     reasons: dict[str, str]
 
 
-def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> Plan:
+def make_plan(
+    dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0, preset: Preset = "v2"
+) -> Plan:
     """Plan the training of a dataset by nnU-Net's rules, and loss and sampler by its imbalance.
 
     Args:
         dataset: what it holds.
         found: its fingerprint.
         memory_gb: for training, on the GPU or the CPU.
+        preset: ``"v2"``, or ``"early"``: 30 features in the finest stage, a lone axis halved too
+            down to 4 voxels, CT clipped to the middle 90 % of the foreground, and labels resampled
+            with cubic splines.
 
     Returns:
         The plan; the same for the same fingerprint.
 
     Source: Isensee et al., Nature Methods 18, 2021, and nnU-Net v2's planner; how loss and sampler
-    follow from the imbalance is ours.
+    follow from the imbalance is ours. In the early preset, what we know of no other rule for is
+    v2's.
     """
     reasons: dict[str, str] = {}
-    rules = RULES_2D if found.spatial_dims == 2 else RULES_3D
+    rules = _RULES[preset, found.spatial_dims]
     first = 3 - found.spatial_dims
     axes = _axes(
         target_spacing([s[first:] for s in found.spacings_mm], [s[first:] for s in found.shapes])
@@ -150,12 +162,14 @@ def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> P
     batch = batch_size(topology, classes, rules, voxels, memory_gb)
     reasons["spacing"] = _spacing_reason(spacing, spacings, anisotropic)
     reasons |= _topology_reasons(topology, batch, resampled, rules, voxels, memory_gb)
-    normalization = _normalization(dataset, found, reasons)
+    if preset == "early":
+        reasons["spacing"] += " Labels are resampled class by class with cubic splines."
+    normalization = _normalization(dataset, found, preset, reasons)
     loss, settings, sampling = _imbalance(found, labels, reasons)
     names = dataset.channel_names or tuple(f"channel {n}" for n in range(found.channels))
     return Plan(
         dataset=dataset.name,
-        preset="v2",
+        preset=preset,
         channel_names=names,
         labels=labels,
         axes=axes,
@@ -168,6 +182,7 @@ def make_plan(dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0) -> P
         kernels=topology.kernels,
         features=topology.features,
         normalization=normalization,
+        label_interpolation="cubic" if preset == "early" else "nearest",
         loss=loss,
         loss_settings=settings,
         sampling=sampling,
@@ -239,24 +254,27 @@ def _topology_reasons(
 
 
 def _normalization(
-    dataset: Dataset, found: Fingerprint, reasons: dict[str, str]
+    dataset: Dataset, found: Fingerprint, preset: Preset, reasons: dict[str, str]
 ) -> tuple[Normalization, ...]:
     schemes, words = [], []
     for number, channel in enumerate(found.intensities):
         name = dataset.channel_names[number] if dataset.channel_names else ""
         if name.strip().lower() == "ct":
+            low, high, cut = channel.low, channel.high, "half a per cent"
+            if preset == "early":
+                low, high, cut = channel.fifth, channel.ninety_fifth, "5 per cent"
             schemes.append(
                 Normalization(
                     scheme="ct",
-                    low=channel.low,
-                    high=channel.high,
+                    low=low,
+                    high=high,
                     mean=channel.mean,
                     std=max(channel.std, 1e-8),
                 )
             )
             words.append(
-                f"CT has one scale for all: clipped to {channel.low:.0f} to {channel.high:.0f} HU, "
-                "half a per cent of the foreground on either side"
+                f"CT has one scale for all: clipped to {low:.0f} to {high:.0f} HU, {cut} of the "
+                "foreground on either side"
             )
         elif found.cropped_share < _CROP_MATTERS:
             schemes.append(Normalization(scheme="masked z-score"))

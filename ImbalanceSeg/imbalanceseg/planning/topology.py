@@ -7,7 +7,7 @@ networks have Y, X.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import ceil, prod
 
@@ -28,6 +28,7 @@ class Rules:
         reference_batch: see there.
         base_features: of the finest stage; doubled by every pooling.
         most_features: of any stage.
+        lone_axis: voxels that an axis needs to be halved when no other is.
     """
 
     patch_voxels: int
@@ -35,10 +36,14 @@ class Rules:
     reference_batch: int
     base_features: int = 32
     most_features: int = 320
+    lone_axis: int = 3 * _SMALLEST_FEATURE_MAP
 
 
 RULES_3D = Rules(256**3, 560e6, 2)
 RULES_2D = Rules(2048**2, 85e6, 12, most_features=512)
+EARLY_RULES_3D = replace(RULES_3D, base_features=30, lone_axis=2 * _SMALLEST_FEATURE_MAP)
+"""Of nnU-Net's first version, where it is known to differ."""
+EARLY_RULES_2D = replace(RULES_2D, base_features=30, lone_axis=2 * _SMALLEST_FEATURE_MAP)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def plan_topology(
         spacing_mm: of the resampled images.
         shape: median shape of the resampled images.
         classes: of the logits, background included.
-        rules: :data:`RULES_3D` or :data:`RULES_2D`.
+        rules: :data:`RULES_3D`, :data:`RULES_2D` or the early ones.
         memory_gb: for training with the smallest batch.
     """
     scale = (rules.patch_voxels * prod(spacing_mm)) ** (1 / len(spacing_mm))
@@ -139,7 +144,8 @@ def pooled(spacing_mm: Sequence[float], patch: Sequence[int], rules: Rules) -> T
     """Halve axes while they are long and fine enough, and give them a kernel of 3 from then on.
 
     An axis is pooled while it has 8 voxels or more and its spacing is below twice the smallest of
-    those; a lone axis needs 12. Its kernel is 1 until its spacing is below twice the smallest.
+    those; a lone axis needs 12, or 8 by the early rules. Its kernel is 1 until its spacing is below
+    twice the smallest.
     """
     axes = range(len(patch))
     spacing, size = list(spacing_mm), list(patch)
@@ -149,7 +155,7 @@ def pooled(spacing_mm: Sequence[float], patch: Sequence[int], rules: Rules) -> T
         long = [a for a in axes if size[a] >= 2 * _SMALLEST_FEATURE_MAP]
         finest = min((spacing[a] for a in long), default=0.0)
         halved = [a for a in long if spacing[a] < 2 * finest]
-        if not halved or (len(halved) == 1 and size[halved[0]] < 3 * _SMALLEST_FEATURE_MAP):
+        if not halved or (len(halved) == 1 and size[halved[0]] < rules.lone_axis):
             break
         kernel = _grown(kernel, spacing)
         kernels.append(tuple(kernel))

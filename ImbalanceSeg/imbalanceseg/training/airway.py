@@ -1,7 +1,7 @@
 """Train the airway model: WingsNet with the General Union loss on synthetic chest CT.
 
 ``python -m imbalanceseg.training.airway --masks FOLDER -o RUN`` runs the recipe
-``recipes/airway.yaml``; the same command continues a run that was interrupted.
+``recipes/synthetic/airway.yaml``; the same command continues a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _step(
 
 def read_recipe(path: Path | None = None) -> AirwayRecipe:
     """The recipe in a YAML file; the shipped one when ``path`` is None."""
-    path = path or Path(__file__).parent / "recipes" / "airway.yaml"
+    path = path or Path(__file__).parent / "recipes" / "synthetic" / "airway.yaml"
     return AirwayRecipe.model_validate(yaml.safe_load(path.read_text()))
 
 

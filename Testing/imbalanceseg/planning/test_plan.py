@@ -41,7 +41,11 @@ def fingerprint(lesion: dict[str, Any] | None = None, **changes: Any) -> Fingerp
         "spacings_mm": [(1.0, 1.0, 1.0)] * 10,
         "cropped_share": 1.0,
         "labelled_share": 1.0,
-        "intensities": [ChannelIntensities(mean=10, std=5, low=-900, median=10, high=300)],
+        "intensities": [
+            ChannelIntensities(
+                mean=10, std=5, low=-900, fifth=-700, median=10, ninety_fifth=200, high=300
+            )
+        ],
         "classes": {1: ClassFingerprint(**one | (lesion or {}))},
     }
     return Fingerprint(**figures | changes)
@@ -105,13 +109,52 @@ def test_the_axis_across_thick_slices_comes_first() -> None:
     assert plans[0].spacing_mm == plans[1].spacing_mm
 
 
-def test_a_plan_survives_json() -> None:
-    plan = make_plan(dataset("CT", lesion=1), fingerprint())
+class TestEarly:
+    def test_the_first_rules_differ_where_they_are_known_to(self) -> None:
+        now, early = (
+            make_plan(dataset("CT", lesion=1), fingerprint(), preset=preset)
+            for preset in ("v2", "early")
+        )
+        assert (now.preset, early.preset) == ("v2", "early")
+        assert (now.features[0], early.features[:3]) == (32, (30, 60, 120))
+        assert (now.label_interpolation, early.label_interpolation) == ("nearest", "cubic")
+        (scale,) = early.normalization
+        assert (scale.scheme, scale.low, scale.high) == ("ct", -700, 200)
+        assert "-700 to 200 HU, 5 per cent" in early.reasons["normalization"]
+        assert "cubic" in early.reasons["spacing"]
+        same = {"spacing_mm", "patch", "kernels", "strides", "loss", "sampling"}
+        assert early.model_dump(include=same) == now.model_dump(include=same)
+
+    def test_a_lone_axis_is_halved_down_to_four(self) -> None:
+        shapes = [(8, 7, 7)] * 10
+        strides = [
+            make_plan(dataset("T1", lesion=1), fingerprint(shapes=shapes), preset=preset).strides
+            for preset in ("v2", "early")
+        ]
+        assert strides == [((1, 1, 1),), ((1, 1, 1), (2, 1, 1))]
+
+    def test_mr_is_scaled_alike(self) -> None:
+        plan = make_plan(dataset("T1", lesion=1), fingerprint(), preset="early")
+        assert plan.normalization[0].scheme == "z-score"
+
+    def test_flat_images_have_the_features_too(self) -> None:
+        flat = fingerprint(
+            spatial_dims=2, shapes=[(1, 300, 300)] * 10, spacings_mm=[(1.0, 1.0, 1.0)] * 10
+        )
+        plan = make_plan(dataset("T1", cell=1), flat, preset="early")
+        assert plan.features[0] == 30
+        assert max(plan.features) <= 512
+
+
+@pytest.mark.parametrize("preset", ["v2", "early"])
+def test_a_plan_survives_json(preset: Any) -> None:
+    plan = make_plan(dataset("CT", lesion=1), fingerprint(), preset=preset)
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
 
-def test_every_decision_has_a_reason() -> None:
-    plan = make_plan(dataset("CT", lesion=1), fingerprint())
+@pytest.mark.parametrize("preset", ["v2", "early"])
+def test_every_decision_has_a_reason(preset: Any) -> None:
+    plan = make_plan(dataset("CT", lesion=1), fingerprint(), preset=preset)
     decided = {"spacing", "patch", "batch", "network", "normalization", "loss", "sampling"}
     assert plan.reasons.keys() == decided
     assert all(reason.endswith(".") for reason in plan.reasons.values())
@@ -125,6 +168,13 @@ def test_hippocampus(data_folder: Path) -> None:
     assert len(plan.kernels) == 4
     assert plan.loss == "dice_ce"
     assert plan.normalization[0].scheme == "z-score"
+
+
+def test_quantiles_rise(data_folder: Path) -> None:
+    found = measured(open_dataset(data_folder / "hippocampus" / "train"))
+    (one,) = found.intensities
+    assert one.low < one.fifth < one.median < one.ninety_fifth < one.high
+    assert one.low < one.mean < one.high
 
 
 def test_nuclei(data_folder: Path) -> None:
@@ -182,3 +232,6 @@ class TestCommand:
         Fingerprint.model_validate_json((tmp_path / "out" / "fingerprint.json").read_text())
         printed = CliRunner().invoke(app, ["plan", str(train), "--json"])
         assert Plan.model_validate(json.loads(printed.stdout)) == plan
+        early = CliRunner().invoke(app, ["plan", str(train), "--json", "--preset", "early"])
+        other = Plan.model_validate(json.loads(early.stdout))
+        assert (other.preset, other.features[0]) == ("early", 30)

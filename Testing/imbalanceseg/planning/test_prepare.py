@@ -15,8 +15,8 @@ from imbalanceseg.errors import OutputError
 from imbalanceseg.planning import prepare as module
 from imbalanceseg.planning.dataset import CaseArrays, Dataset, open_dataset, read_case
 from imbalanceseg.planning.fingerprint import fingerprint
-from imbalanceseg.planning.plan import Normalization, Plan, make_plan
-from imbalanceseg.planning.prepare import normalized, prepare, prepared_arrays
+from imbalanceseg.planning.plan import Plan, make_plan
+from imbalanceseg.planning.prepare import prepare, prepared_arrays
 
 pytest.importorskip("blosc2")
 
@@ -125,6 +125,72 @@ def test_images_are_resampled_to_where_they_lie(tmp_path: Path) -> None:
     assert set(np.unique(arrays.label)) <= {0, 1}
 
 
+class TestCubicLabels:
+    """The early preset: labels resampled class by class."""
+
+    @pytest.fixture
+    def balls(self, tmp_path: Path) -> Dataset:
+        z, y, x = np.indices((24, 24, 24))
+        values = np.zeros((24, 24, 24), np.uint8)
+        values[(z - 12) ** 2 + (y - 12) ** 2 + (x - 7) ** 2 < 25] = 1
+        values[(z - 12) ** 2 + (y - 12) ** 2 + (x - 16) ** 2 < 25] = 2
+        values[:3] = 255
+        write(tmp_path / "images" / "a.nrrd", 9 + values.astype(np.float32), (2.0, 2.0, 2.0))
+        write(tmp_path / "labels" / "a.nrrd", values, (2.0, 2.0, 2.0))
+        return open_dataset(tmp_path)
+
+    @staticmethod
+    def _arrays(dataset: Dataset, **changes: Any) -> Any:
+        plan = make_plan(dataset, fingerprint(dataset), preset="early")
+        changed = plan.model_copy(update=changes)
+        return prepared_arrays(read_case(dataset, dataset.cases[0]), changed)
+
+    def test_nothing_changes_on_the_same_grid(self, balls: Dataset) -> None:
+        arrays = self._arrays(balls)
+        nearest = self._arrays(balls, label_interpolation="nearest")
+        np.testing.assert_array_equal(arrays.label, nearest.label)
+        np.testing.assert_array_equal(arrays.components, nearest.components)
+
+    def test_a_ball_is_rounder_than_by_the_nearest_voxel(self, balls: Dataset) -> None:
+        fine = {"spacing_mm": (0.8, 0.8, 0.8)}
+        cubic = self._arrays(balls, **fine).label
+        nearest = self._arrays(balls, **fine, label_interpolation="nearest").label
+        assert set(np.unique(cubic)) == {0, 1, 2, 255}
+        np.testing.assert_array_equal(cubic == 255, nearest == 255)
+        z, y, x = (np.indices(cubic.shape) + 0.5) * 0.4 - 0.5
+        for value, middle in ((1, 7), (2, 16)):
+            distance = np.sqrt((z - 12) ** 2 + (y - 12) ** 2 + (x - middle) ** 2)
+            ball = distance <= (3 * 485 / (4 * np.pi)) ** (1 / 3)
+            wrong = [int(((each == value) != ball).sum()) for each in (cubic, nearest)]
+            assert wrong[0] < wrong[1]
+
+    def test_components_are_those_of_the_label(self, balls: Dataset) -> None:
+        arrays = self._arrays(balls, spacing_mm=(0.8, 0.8, 0.8))
+        foreground = (arrays.label != 0) & (arrays.label != 255)
+        np.testing.assert_array_equal(arrays.components > 0, foreground)
+        for value in (1, 2):
+            assert len(np.unique(arrays.components[arrays.label == value])) == 1
+
+    def test_numbered_instances_keep_their_numbers(self, tmp_path: Path) -> None:
+        numbers = np.zeros((20, 20, 20), np.uint16)
+        numbers[4:12, 4:10, 4:12], numbers[4:12, 10:16, 4:12] = 7, 300
+        write(tmp_path / "images" / "a.nrrd", 9.0 + (numbers > 0), (2.0, 2.0, 2.0))
+        write(tmp_path / "labels" / "a.nrrd", numbers, (2.0, 2.0, 2.0))
+        arrays = self._arrays(open_dataset(tmp_path, numbered=True), spacing_mm=(0.7, 0.7, 0.7))
+        assert set(np.unique(arrays.components)) == {0, 7, 300}
+        np.testing.assert_array_equal(arrays.components > 0, arrays.label == 1)
+
+    def test_thick_slices_are_not_mixed(self, balls: Dataset) -> None:
+        arrays = self._arrays(balls, spacing_mm=(1.0, 0.8, 0.8), anisotropic=True)
+        np.testing.assert_array_equal(arrays.label[::2], arrays.label[1::2])
+
+    def test_another_interpolation_has_another_folder(self, balls: Dataset, store: Path) -> None:
+        plan = make_plan(balls, fingerprint(balls))
+        prepare(balls, plan, store)
+        prepare(balls, plan.model_copy(update={"label_interpolation": "cubic"}), store)
+        assert len(list(store.iterdir())) == 2
+
+
 def test_thick_slices_are_not_mixed(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(0, 1, (6, 32, 32)).astype(np.float32) + 10
     write(tmp_path / "images" / "a.nrrd", values, (1.0, 1.0, 8.0))
@@ -165,27 +231,6 @@ def test_flat_cases_have_two_axes(tmp_path: Path, store: Path) -> None:
     assert case.image((slice(0, 9), slice(3, 9))).shape == (1, 9, 6)
     assert set(case.places["instance"][:, 0]) == {1, 300}
     assert set(np.unique(case.label())) == {0, 1}
-
-
-@pytest.mark.parametrize("scheme", ["z-score", "masked z-score"])
-def test_scaled_images_have_mean_0_and_deviation_1(scheme: Any) -> None:
-    values = np.random.default_rng(0).gamma(2, 300, (9, 10, 11)).astype(np.float32)
-    inside = np.zeros(values.shape, bool)
-    inside[2:8, 2:8] = True
-    found = normalized(values, Normalization(scheme=scheme), inside)
-    seen = found[inside] if scheme == "masked z-score" else found
-    assert float(seen.mean()) == pytest.approx(0, abs=1e-5)
-    assert float(seen.std()) == pytest.approx(1, abs=1e-5)
-    if scheme == "masked z-score":
-        assert not found[~inside].any()
-    flat = normalized(np.full_like(values, 3), Normalization(scheme=scheme), inside)
-    assert np.isfinite(flat).all()
-
-
-def test_ct_is_clipped() -> None:
-    scheme = Normalization(scheme="ct", low=-1000, high=400, mean=-300, std=350)
-    found = normalized(np.float32([-3000, -1000, -300, 400, 9000]), scheme, np.ones(5, bool))
-    np.testing.assert_allclose(found, [-2, -2, 0, 2, 2], rtol=1e-6)
 
 
 class TestAgain:

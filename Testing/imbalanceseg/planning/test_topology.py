@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imbalanceseg.networks import create_network
 from imbalanceseg.planning.topology import (
+    EARLY_RULES_3D,
     RULES_2D,
     RULES_3D,
     batch_size,
@@ -25,6 +26,14 @@ def test_isotropic_128_is_halved_five_times_down_to_four() -> None:
     assert topology.poolings == (5, 5, 5)
     assert topology.features == (32, 64, 128, 256, 320, 320)
     assert set(topology.kernels) == {(3, 3, 3)}
+
+
+def test_the_first_rules_have_thirty_features_and_halve_down_to_four() -> None:
+    topology = plan_topology((1, 1, 1), (128, 128, 128), 2, EARLY_RULES_3D)
+    assert topology.features == (30, 60, 120, 240, 320, 320)
+    assert topology.poolings == (5, 5, 5)
+    assert plan_topology((1, 1, 1), (9, 6, 6), 2, EARLY_RULES_3D).poolings == (1, 0, 0)
+    assert plan_topology((1, 1, 1), (9, 6, 6), 2, RULES_3D).poolings == (0, 0, 0)
 
 
 def test_thick_slices_are_first_looked_at_one_by_one() -> None:

@@ -21,7 +21,7 @@ from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.training import airway
 from imbalanceseg.training.airway import AirwayRecipe, train_airway
 
-SHIPPED = Path(airway.__file__).parent / "recipes" / "airway.yaml"
+SHIPPED = Path(airway.__file__).parent / "recipes" / "synthetic" / "airway.yaml"
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:

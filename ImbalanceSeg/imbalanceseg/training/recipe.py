@@ -1,0 +1,186 @@
+"""A training recipe: what of a training is not left to the plan."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from imbalanceseg.planning.plan import Preset, Sampling, Share
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NetworkChoice(_Frozen):
+    """Which network, in the words of ``create_network``.
+
+    Attributes:
+        name: of the network; ``"plan"`` takes the plan's with its strides, kernels and features.
+        settings: arguments beside ``in_channels``, which the dataset decides, and
+            ``deep_supervision``, which :class:`Supervision` does.
+        width: of the plan's network, share of the features that the plan gives each stage. A
+            narrower network takes more steps in the same time.
+    """
+
+    name: str = "plan"
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    settings: dict[str, Any] = {}
+
+
+class LossChoice(_Frozen):
+    """Which loss, in the words of ``create_loss``.
+
+    Attributes:
+        name: of the loss; ``"plan"`` takes what the plan chose.
+        settings: its constants.
+        weight: map given as the loss's ``weight``: the U-Net's border map, the centreline distance
+            or the local imbalance weight of the airway papers.
+    """
+
+    name: str = "plan"
+    settings: dict[str, Any] = {}
+    weight: Literal["none", "border", "centerline", "local_imbalance"] = "none"
+
+
+class Supervision(_Frozen):
+    """Which outputs of the network are supervised.
+
+    Attributes:
+        kind: ``"output"`` the logits alone; ``"deep"`` coarser logits too (nnU-Net); ``"group"``
+            the encoding head too (WingsNet); ``"attention"`` the attention maps too (2.5D U-Net).
+        weight: of the encoding head, or of the attention maps.
+    """
+
+    kind: Literal["output", "deep", "group", "attention"] = "output"
+    weight: PositiveFloat = 1.0
+
+
+class OptimizerChoice(_Frozen):
+    """Optimiser and its constants; ``momentum`` is SGD's, with Nesterov's correction."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: PositiveFloat = 1e-3
+    momentum: Share = 0.99
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class Schedule(_Frozen):
+    """Learning rate over time.
+
+    Attributes:
+        name: ``"poly"`` falls as ``(1 - t) ** power`` over the whole training; ``"cosine"`` along
+            half a cosine; ``"plateau"`` by ``factor`` when the average training loss has not
+            improved for ``patience`` validations; ``"steps"`` by ``factor`` at each of
+            ``milestones``; ``"constant"`` never.
+        warmup: iterations of linear rise at the start.
+        power: of ``"poly"``.
+        factor: of ``"plateau"`` and ``"steps"``.
+        patience: validations, of ``"plateau"``.
+        milestones: shares of the training, of ``"steps"``.
+        lowest: share of the first learning rate at which ``"plateau"`` ends the training.
+    """
+
+    name: Literal["poly", "cosine", "plateau", "steps", "constant"] = "poly"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    power: PositiveFloat = 0.9
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    patience: PositiveInt = 30
+    milestones: tuple[Share, ...] = (0.6, 0.9)
+    lowest: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+
+class Augmentation(_Frozen):
+    """How often a patch is changed in which way; shares of patches.
+
+    Where slices are thick, rotation, zoom and bending stay within the slice.
+
+    Attributes:
+        rotation: by up to ``rotation_degrees``.
+        rotation_degrees: about each axis; within the plane alone up to 180 where the plan is 2D or
+            anisotropic.
+        zoom: by a factor within ``zoom_range``.
+        zoom_range: smallest and largest factor.
+        elastic: bent by a smooth field.
+        elastic_grid_mm: distance of the field's control points.
+        elastic_mm: standard deviation of its displacements.
+        noise: Gaussian, of up to 0.3 standard deviations of the image.
+        blur: Gaussian, of 0.5 to 1 voxel.
+        brightness: multiplied by 0.75 to 1.25.
+        contrast: stretched by 0.75 to 1.25 about the mean, kept within its range.
+        low_resolution: sampled at 0.5 to 1 times the resolution and back.
+        gamma: an exponent of 0.7 to 1.5.
+        inverted_gamma: the same on the negative.
+        mirror: along each axis with probability 1/2; a share of 0 keeps left and right apart.
+        histogram: grey values matched to those of another case (V-Net).
+    """
+
+    rotation: Share = 0.2
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    zoom: Share = 0.2
+    zoom_range: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.4)
+    elastic: Share = 0.0
+    elastic_grid_mm: PositiveFloat = 32.0
+    elastic_mm: PositiveFloat = 4.0
+    noise: Share = 0.1
+    blur: Share = 0.2
+    brightness: Share = 0.15
+    contrast: Share = 0.15
+    low_resolution: Share = 0.25
+    gamma: Share = 0.3
+    inverted_gamma: Share = 0.1
+    mirror: Share = 1.0
+    histogram: Share = 0.0
+
+    @model_validator(mode="after")
+    def _smallest_first(self) -> Augmentation:
+        if self.zoom_range[0] > self.zoom_range[1]:
+            raise ValueError("the smallest factor of zoom_range is larger than the largest")
+        return self
+
+
+class Recipe(_Frozen):
+    """Everything about a training that the plan of a dataset does not decide.
+
+    Attributes:
+        description: what it is and where it comes from.
+        preset: rules of the plan.
+        network: see :class:`NetworkChoice`.
+        loss: see :class:`LossChoice`.
+        supervision: see :class:`Supervision`.
+        optimizer: see :class:`OptimizerChoice`.
+        schedule: see :class:`Schedule`.
+        augmentation: see :class:`Augmentation`.
+        sampling: where patches are taken; the plan's when None.
+        patch: voxels along each axis; the plan's when None.
+        batch: patches of a step; the plan's when None.
+        gradient_clip: largest norm of the gradient.
+        ema: decay of the averaged weights, which are validated and kept; 0 for none.
+        iterations: steps, unless the command says otherwise.
+        validate_every: iterations between validations; None for forty in all.
+        early_stopping: validations without a better Dice after which training ends; None for
+            never.
+        hard_skeleton_every: iterations between two searches for missed centreline voxels, where
+            ``sampling.hard_skeleton`` asks for them.
+        precision: ``"auto"`` for bfloat16 where the hardware has it.
+    """
+
+    description: str = ""
+    preset: Preset = "v2"
+    network: NetworkChoice = NetworkChoice()
+    loss: LossChoice = LossChoice()
+    supervision: Supervision = Supervision()
+    optimizer: OptimizerChoice = OptimizerChoice()
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+    sampling: Sampling | None = None
+    patch: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)] | None = None
+    batch: PositiveInt | None = None
+    gradient_clip: PositiveFloat = 12.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    iterations: PositiveInt | None = None
+    validate_every: PositiveInt | None = None
+    early_stopping: PositiveInt | None = None
+    hard_skeleton_every: PositiveInt = 1000
+    precision: Literal["auto", "float32"] = "auto"
