@@ -1,0 +1,265 @@
+"""Training patches from prepared cases; every one follows from the seed and its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imbalanceseg.errors import InputError
+from imbalanceseg.labels import BACKGROUND, UNLABELLED
+from imbalanceseg.planning.plan import Sampling
+from imbalanceseg.planning.prepare import PreparedCase
+from imbalanceseg.training.augmentation import (
+    draw_geometry,
+    sampled,
+    stays_in_plane,
+    vary_intensities,
+    with_quantiles,
+)
+from imbalanceseg.training.hard_skeleton import centreline_places
+from imbalanceseg.training.recipe import Augmentation
+
+_QUANTILES = np.linspace(0, 1, 12)
+_READ_WHOLE_VOXELS = 16_000_000
+_QUANTILE_SLICES = 16
+_QUANTILE_VOXELS = 500_000
+
+
+@dataclass(frozen=True, eq=False)
+class PatchBatch:
+    """Patches of one step.
+
+    Attributes:
+        image: float32 ``[B, C, ...]``, normalised as the plan says.
+        label: uint8 ``[B, 1, ...]``, classes; 255 unlabelled, and beyond the case.
+        components: int32 ``[B, 1, ...]``, number of the component in its case; 0 on background.
+        weight: float32 ``[B, 1, ...]``, what the loss takes as ``weight``; None for none.
+    """
+
+    image: Tensor
+    label: Tensor
+    components: Tensor
+    weight: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> PatchBatch:
+        """The batch with every tensor changed."""
+        weight = None if self.weight is None else change(self.weight)
+        return PatchBatch(change(self.image), change(self.label), change(self.components), weight)
+
+
+class PatchSource:
+    """Draws patches from prepared cases, placed and changed at random.
+
+    A batch depends on nothing but the arguments, ``iteration``, ``rank`` and ``hard_places``, so
+    batches may be asked for in any order, by several threads at once, and come out the same after
+    an interruption.
+
+    Cases are equally likely, classes of a case too; with ``instance`` the components of all cases
+    are. Of each kind of place only the cases that have it are drawn from; where none has it,
+    patches are taken anywhere. A patch is centred on its place, but moved to lie within the case.
+    A smaller case is put in the middle: around it the image goes on as at its border, unlabelled.
+
+    Args:
+        cases: at least one, all with the same axes and channels.
+        patch: voxels along each axis.
+        sampling: where patches are taken.
+        augmentation: how they are changed.
+        spacing_mm: along each axis.
+        anisotropic: slices are thick: nothing is rotated, zoomed, bent or blurred across them.
+        seed: same seed, same patches.
+
+    Attributes:
+        hard_places: voxels ``[n, axes]`` by name of the case, drawn from by
+            ``sampling.hard_skeleton``; where a case has none, its whole centreline is. Replace the
+            dictionary, rather than change it, while no other thread asks for batches.
+
+    Raises:
+        InputError: there are no cases, or the patch has another number of axes than they have.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        patch: Sequence[int],
+        sampling: Sampling,
+        augmentation: Augmentation,
+        spacing_mm: Sequence[float],
+        anisotropic: bool,
+        seed: int,
+    ) -> None:
+        if not cases:
+            raise InputError(
+                "no-labelled-cases",
+                "There is no labelled case to take patches from.",
+                "Give a dataset with at least one label.",
+            )
+        axes = len(cases[0].shape)
+        if any(len(case.shape) != len(patch) for case in cases):
+            raise InputError(
+                "patch-axes",
+                f"A patch of {len(patch)} axes cannot be taken from cases of {axes}.",
+                "Give one number of voxels for each axis, or leave the patch to the plan.",
+            )
+        self.hard_places: dict[str, NDArray[np.int32]] = {}
+        self._cases = list(cases)
+        self._patch = np.array(patch)
+        self._sampling = sampling
+        self._augmentation = augmentation
+        self._spacing_mm = tuple(spacing_mm)
+        self._in_plane = stays_in_plane(patch, anisotropic)
+        self._anisotropic = anisotropic
+        self._seed = seed
+        self._numbers = {
+            kind: [np.unique(case.places[kind][:, 0]) for case in self._cases]
+            for kind in ("foreground", "instance", "annotated")
+            if getattr(sampling, kind) > 0
+        }
+        if sampling.hard_skeleton > 0:
+            self._numbers["hard_skeleton"] = [
+                np.unique(case.places["foreground"][:, 0]) for case in self._cases
+            ]
+        self._kept: dict[tuple[str, int], NDArray[Any]] = {}
+
+    def batch(self, iteration: int, count: int, rank: int = 0) -> PatchBatch:
+        """Draw the patches of one step.
+
+        Args:
+            iteration: number of the step.
+            count: patches.
+            rank: number of the process, where several train together.
+        """
+        parts = [
+            self._drawn(np.random.default_rng([self._seed, iteration, rank, number]))
+            for number in range(count)
+        ]
+        image, label, components = (torch.stack(part) for part in zip(*parts, strict=True))
+        return PatchBatch(image, label[:, None], components[:, None])
+
+    def _drawn(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """One patch: image ``[C, ...]``, label and components ``[...]``."""
+        which, start = self._place(draw)
+        geometry = draw_geometry(
+            self._augmentation, self._patch.tolist(), self._spacing_mm, self._anisotropic, draw
+        )
+        case = self._cases[which]
+        if geometry.offsets is None:
+            image, label, components = _window(case, start, start + self._patch)
+        else:
+            image, label, components = self._moved(case, start, geometry.offsets)
+        if geometry.flipped:
+            axes = [axis - len(self._patch) for axis in geometry.flipped]
+            image, label, components = (x.flip(axes) for x in (image, label, components))
+        if draw.random() < self._augmentation.histogram and len(self._cases) > 1:
+            other = int(draw.integers(len(self._cases) - 1))
+            own, others = (self._quantiles(n) for n in (which, other + (other >= which)))
+            image = torch.stack([with_quantiles(*x) for x in zip(image, own, others, strict=True)])
+        image = vary_intensities(image, self._augmentation, self._in_plane, draw)
+        return image, label, components
+
+    def _place(self, draw: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
+        """Number of a case and where the patch starts in it, below 0 in a case that is smaller."""
+        kinds = ("foreground", "instance", "annotated", "hard_skeleton")
+        shares = np.cumsum([getattr(self._sampling, kind) for kind in kinds])
+        chosen = int(np.searchsorted(shares, draw.random(), side="right"))
+        kind = kinds[chosen] if chosen < len(kinds) else "anywhere"
+        counts = np.array([len(numbers) for numbers in self._numbers.get(kind, ())])
+        if not counts.any():
+            which = int(draw.integers(len(self._cases)))
+            room = np.array(self._cases[which].shape) - self._patch
+            return which, np.where(room >= 0, draw.integers(0, np.maximum(room, 0) + 1), room // 2)
+        weight = counts if kind == "instance" else counts > 0
+        which = int(draw.choice(len(counts), p=weight / weight.sum()))
+        case = self._cases[which]
+        if kind == "hard_skeleton":
+            rows = self._hard(which)
+            centre = rows[draw.integers(len(rows))]
+        else:
+            rows = case.places[kind]
+            rows = rows[rows[:, 0] == draw.choice(self._numbers[kind][which])]
+            centre = rows[draw.integers(len(rows)), 1:]
+        room = np.array(case.shape) - self._patch
+        start = np.clip(centre - self._patch // 2, 0, np.maximum(room, 0))
+        return which, np.where(room >= 0, start, room // 2)
+
+    def _moved(
+        self, case: PreparedCase, start: NDArray[np.int64], offsets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A patch whose voxels lie at ``offsets`` from its middle; see :class:`Geometry`."""
+        # Axes along which nothing moves: the first one, where slices are thick.
+        still = len(self._patch) - len(offsets)
+        middle = (start + (self._patch - 1) / 2)[still:]
+        voxels = [x + float(m) for x, m in zip(offsets, middle, strict=True)]
+        low, high = start.copy(), start + self._patch
+        for axis, along in enumerate(voxels, still):
+            first, last = (float(x) for x in along.aminmax())
+            end = case.shape[axis] - 1
+            low[axis] = min(max(np.floor(first), 0), end)
+            high[axis] = max(min(np.ceil(last), end), 0) + 1
+        image, label, components = _window(case, low, high)
+        position = torch.stack([x - int(n) for x, n in zip(voxels, low[still:], strict=True)])
+        slices = image.transpose(0, 1) if still else image[None]
+        if not still:
+            label, components = label[None], components[None]
+        # One map for all slices, unless each of them is bent in its own way.
+        position = position.view(len(position), -1, *self._patch[still:].tolist())
+        slices, label, components = sampled(slices, label, components, position)
+        if still:
+            return slices.transpose(0, 1), label, components
+        return slices[0], label[0], components[0]
+
+    def _hard(self, which: int) -> NDArray[np.int32]:
+        """Voxels for patches on the centreline of a case with foreground, ``[n, axes]``, n > 0."""
+        case = self._cases[which]
+        missed = self.hard_places.get(case.name)
+        if missed is not None and len(missed):
+            return missed
+        lines = self._once("centreline", which, lambda: centreline_places(case.label()))
+        return lines if len(lines) else case.places["foreground"][:, 1:]
+
+    def _quantiles(self, which: int) -> NDArray[np.float32]:
+        """Of every channel of a case, ``[C, n]``, over a sample of its voxels."""
+        return self._once("quantiles", which, lambda: _case_quantiles(self._cases[which]))
+
+    def _once(self, name: str, which: int, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What is kept, because it follows from the case alone."""
+        found = self._kept.get((name, which))
+        if found is None:
+            # Two threads may both compute it, which costs less than one that holds up all others.
+            found = self._kept[name, which] = make()
+        return found
+
+
+def _window(
+    case: PreparedCase, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, label and components from ``low`` to ``high``, which may lie beyond the case."""
+    first, last = np.maximum(low, 0), np.minimum(high, case.shape)
+    window = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    image, label, components = case.image(window), case.label(window), case.components(window)
+    before, after = first - low, high - last
+    if before.any() or after.any():
+        around = np.stack([before, after], axis=1).tolist()
+        image = np.pad(image, [(0, 0), *around], mode="edge")
+        label = np.pad(label, around, constant_values=UNLABELLED)
+        components = np.pad(components, around, constant_values=BACKGROUND)
+    return torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(components)
+
+
+def _case_quantiles(case: PreparedCase) -> NDArray[np.float32]:
+    if prod(case.shape) <= _READ_WHOLE_VOXELS:
+        image = case.image()
+    else:
+        depths = np.linspace(0, case.shape[0] - 1, _QUANTILE_SLICES).astype(int).tolist()
+        image = np.concatenate([case.image((slice(n, n + 1),)) for n in depths], axis=1)
+    channels = image.reshape(len(image), -1)
+    some = channels[:, :: max(1, channels.shape[1] // _QUANTILE_VOXELS)]
+    # Exactly 0 is what lies outside the body; with_quantiles leaves it alone.
+    found = [np.quantile(x[x != 0] if x.any() else x, _QUANTILES) for x in some]
+    return np.stack(found).astype(np.float32)
