@@ -40,7 +40,7 @@ def make_card() -> Callable[..., Any]:
             "body_part": "Chest",
             "network": {"name": "wingsnet", "kwargs": {"in_channels": 1, "out_channels": 1}},
             "spacing_mm": (0.8, 0.8, 0.8),
-            "intensity": {"clip_low": -1000, "clip_high": 400},
+            "channels": ({"normalization": {"scheme": "range", "low": -1000, "high": 400}},),
             "window": {"center": -500, "width": 1500},
             "tile_voxels": (48, 48, 48),
             "segments": (AIRWAY_TREE,),

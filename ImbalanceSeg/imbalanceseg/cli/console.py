@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -13,6 +14,8 @@ from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progre
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+_SECONDS_A_LINE = 30.0
 
 
 class ProgressStyle(StrEnum):
@@ -81,15 +84,21 @@ def _print_json_event(event: ProgressEvent) -> None:
 
 
 class _StageLines:
-    """One line whenever a new stage begins."""
+    """One line whenever a new stage begins, and now and then one with the figures known so far."""
 
     def __init__(self) -> None:
         self._stage = ""
+        self._told = time.monotonic()
 
     def __call__(self, event: ProgressEvent) -> None:
+        now = time.monotonic()
         if event.stage != self._stage:
-            self._stage = event.stage
+            self._stage, self._told = event.stage, now
             print(f"{event.stage} ...", file=sys.stderr, flush=True)
+        elif event.metrics and event.message and now - self._told > _SECONDS_A_LINE:
+            self._told = now
+            where = f"{event.done} of {event.total}" if event.total else f"{event.done}"
+            print(f"{event.stage} {where}: {event.message}", file=sys.stderr, flush=True)
 
 
 class _Bars:

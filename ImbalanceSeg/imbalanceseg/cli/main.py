@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 import imbalanceseg
-from imbalanceseg.cli import data, demo, doctor, models, plan, segment
+from imbalanceseg.cli import data, demo, doctor, models, phantom, plan, segment, train
 from imbalanceseg.errors import Cancelled, ImbalanceSegError
 
 EXIT_UNEXPECTED, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 130
@@ -36,10 +36,11 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
+app.command("train")(train.train)
 app.command("evaluate")(data.evaluate)
 app.command("dicom-seg")(data.dicom_seg)
 app.add_typer(models.app, name="models")
-app.add_typer(data.phantom_app, name="phantom")
+app.add_typer(phantom.app, name="phantom")
 app.command("doctor")(doctor.doctor)
 
 

@@ -183,7 +183,7 @@ def test_doctor_for_real(run_cli: Run) -> None:
 
 
 def _phantom(
-    seed: int, spacing_mm: float = 0.8, scale: float = 1.0
+    seed: int, spacing_mm: float = 0.8, scale: float = 1.0, difficulty: float = 0.5
 ) -> tuple[sitk.Image, sitk.Image]:
     rng = np.random.default_rng(seed)
     array = rng.normal(-800, 50, (20, 40, 40)).astype(np.int16)

@@ -45,6 +45,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         "models",
         "phantom",
         "plan",
+        "train",
         "doctor",
     }
 
@@ -54,6 +55,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
     [
         ["segment", "-h"],
         ["demo", "-h"],
+        ["train", "-h"],
         ["evaluate", "-h"],
         ["dicom-seg", "-h"],
         ["doctor", "-h"],
@@ -63,6 +65,8 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         ["models", "verify", "-h"],
         ["models", "export", "-h"],
         ["phantom", "airway", "-h"],
+        ["phantom", "tumor", "-h"],
+        ["phantom", "lesion", "-h"],
     ],
 )
 def test_every_command_explains_itself(
@@ -87,7 +91,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["segment", "a.nii", "--model", "airway", "-o", "out", "--device", "tpu"],
         ["segment", "a.nii", "--model", "airway", "-o", "out", "--progress", "loud"],
         ["phantom", "airway", "-o", "out", "--seed", "-1"],
+        ["phantom", "tumor", "-o", "out", "--kind", "meningioma"],
+        ["phantom", "tumor", "-o", "out", "--difficulty", "1.5"],
+        ["phantom", "lesion", "-o", "out", "--cases", "0"],
         ["models", "nosuch"],
+        ["plan", "dataset", "--preset", "v3"],
     ],
 )
 def test_usage_errors_are_plain_and_exit_with_2(run_cli: Run, arguments: list[str]) -> None:

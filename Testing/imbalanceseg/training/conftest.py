@@ -1,4 +1,4 @@
-"""A recipe that runs in seconds, on one small grown chest."""
+"""Recipes and datasets that train in seconds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from imbalanceseg.synthesis.tree_growth import grow_chest
 from imbalanceseg.training import airway
 from imbalanceseg.training.airway import AirwayRecipe
 from imbalanceseg.training.synthetic_patches import SyntheticAirwayPatches
+
+from .balls import write_balls
 
 TINY = {
     "seed": 5,
@@ -68,3 +70,26 @@ def anatomies(tmp_path, monkeypatch, small_chest) -> Path:
     folder = tmp_path / "anatomies"
     library.chest_library(folder, None, (), (1,), 1.0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_balls(tmp_path_factory.mktemp("data") / "balls")
+
+
+SMALL_RECIPE = """
+network: {name: plan, width: 0.25}
+supervision: {kind: deep}
+optimizer: {name: adamw, learning_rate: 3e-3}
+schedule: {name: poly, warmup: 5}
+ema: 0.9
+batch: 2
+validate_every: 5
+"""
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    path.write_text(SMALL_RECIPE)
+    return path

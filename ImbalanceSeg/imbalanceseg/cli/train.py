@@ -1,0 +1,105 @@
+"""``imbalanceseg train``: from a folder of images and labels to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalanceseg.cli.console import ProgressStyle, print_table, show_progress
+from imbalanceseg.cli.plan import DatasetArgument
+from imbalanceseg.cli.segment import ProgressOption
+
+
+def train(
+    dataset: DatasetArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the training.")
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="Name of a recipe, or a YAML file. Default: default."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="N", help="Wall time for everything. Default: 40."),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps of each network instead.")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=1, max=100, metavar="K", help="Networks, by cross-validation.")
+    ] = 1,
+    fold: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Train this fold alone, from 0.")
+    ] = None,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Label values number instances of one class.")
+    ] = False,
+    memory: Annotated[
+        float, typer.Option("--memory-gb", min=1, metavar="GB", help="Memory for training.")
+    ] = 8.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Same seed, same model.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in DIR, as it was started.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Train a model; stop and --resume it whenever you like. Not for clinical use.
+
+    Nothing needs to be set: the plan follows from the dataset (see `imbalanceseg plan`). DIR
+    receives the model, a report with the curve, the log, and the prepared cases.
+    """
+    from imbalanceseg.errors import InputError
+    from imbalanceseg.session import output_folder
+    from imbalanceseg.training.recipe_files import read_recipe
+    from imbalanceseg.training.train import read_run, start_run
+    from imbalanceseg.training.train import train as trained
+
+    with output_folder(output), show_progress(progress) as tell:
+        if resume:
+            run = read_run(output)
+            if Path(run.dataset) != dataset.resolve():
+                raise InputError(
+                    "other-dataset",
+                    f"The training in {output} was started on {run.dataset}.",
+                    "Give that dataset, or another folder.",
+                )
+        else:
+            chosen = recipe or "default"
+            run = start_run(
+                dataset,
+                output,
+                read_recipe(chosen),
+                Path(chosen).stem,
+                numbered=instances,
+                folds=folds,
+                seed=seed,
+                iterations=iterations,
+                minutes=minutes,
+                memory_gb=memory,
+                progress=tell,
+            )
+        if fold is not None and fold >= run.folds:
+            raise InputError(
+                "fold-unknown", f"There is no fold {fold} of {run.folds}.", "Folds count from 0."
+            )
+        result = trained(output, device, tell, fold)
+    if result is None:
+        return
+    outcome = result.outcome
+    header = ("class", "Dice on held-out cases", "with mirrored copies")
+    mirrored = outcome.mirrored or (None,) * len(outcome.dice)
+    rows = [
+        (run.plan.labels[value], _figure(plain), _figure(copies))
+        for value, plain, copies in zip(outcome.values, outcome.dice, mirrored, strict=True)
+    ]
+    print_table([header, *rows])
+    for name in ("model", "report.html", "curve.png"):
+        print(output / name)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

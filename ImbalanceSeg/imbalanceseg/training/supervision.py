@@ -1,0 +1,119 @@
+"""The loss of a training step: a loss function on the outputs that the recipe supervises."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from imbalanceseg.labels import UNLABELLED
+from imbalanceseg.losses import AttentionSupervision, GroupSupervision, create_loss
+from imbalanceseg.networks.nnunet import supervision_weights
+
+if TYPE_CHECKING:
+    from imbalanceseg.losses.loss import Loss
+    from imbalanceseg.training.patches import PatchBatch
+    from imbalanceseg.training.recipe import LossChoice, Supervision
+
+
+class DeepSupervision(nn.Module):
+    """Weighted sum of one loss on logits of several stages, labels thinned out to their size.
+
+    Source: Isensee et al., Nature Methods 18, 2021.
+
+    Args:
+        loss: module called as ``loss(logits, target, **maps)``.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: list[Tensor], target: Tensor, **maps: Tensor) -> Tensor:
+        """Scalar loss of a list of logits, finest first; target and maps have the finest's size."""
+        terms = []
+        for weight, logits in zip(supervision_weights(len(outputs)), outputs, strict=True):
+            if weight:
+                thinned = {name: _thinned(each, logits) for name, each in maps.items()}
+                terms.append(weight * self.loss(logits, thinned_label(target, logits), **thinned))
+        return torch.stack(terms).sum()
+
+
+def thinned_label(label: Tensor, logits: Tensor) -> Tensor:
+    """A label of the size of the logits: every n-th voxel along each axis.
+
+    Where that one is unlabelled, the lowest class among those that it stands for: a painted slice
+    must not vanish because its number is odd.
+
+    Args:
+        label: integers ``[B, 1, ...]``, 255 unlabelled.
+        logits: ``[B, C, ...]``, each side that of the label over a whole number.
+    """
+    thinned = _thinned(label, logits)
+    if not bool((thinned == UNLABELLED).any()):
+        return thinned
+    pool = torch.nn.functional.max_pool3d if label.ndim == 5 else torch.nn.functional.max_pool2d
+    steps = _steps(label, logits)
+    lowest = -pool(-label.float(), steps, steps)
+    return torch.where(thinned == UNLABELLED, lowest.to(label.dtype), thinned)
+
+
+def _thinned(values: Tensor, logits: Tensor) -> Tensor:
+    return values[:, :, *(slice(None, None, step) for step in _steps(values, logits))]
+
+
+def _steps(values: Tensor, logits: Tensor) -> list[int]:
+    return [int(n // m) for n, m in zip(values.shape[2:], logits.shape[2:], strict=True)]
+
+
+class StepLoss(nn.Module):
+    """From the output of a network in training mode, and its batch, to one number.
+
+    Args:
+        loss: which, with ``"plan"`` already replaced by a name.
+        supervision: of which outputs.
+    """
+
+    def __init__(self, loss: LossChoice, supervision: Supervision) -> None:
+        super().__init__()
+        function: Loss = create_loss(loss.name, **loss.settings)
+        self.takes = set(inspect.signature(function.function).parameters)
+        self.supervised: nn.Module = function
+        if supervision.kind == "deep":
+            self.supervised = DeepSupervision(function)
+        elif supervision.kind == "group":
+            self.supervised = GroupSupervision(function, supervision.weight)
+        elif supervision.kind == "attention":
+            self.supervised = AttentionSupervision(function, supervision.weight)
+        self.kind = supervision.kind
+
+    def forward(self, output: Any, batch: PatchBatch) -> Tensor:
+        """Scalar loss, in float32."""
+        if self.kind == "output":
+            output = _finest(output)
+        maps: dict[str, Tensor] = {}
+        if "components" in self.takes:
+            maps["components"] = batch.components
+        if batch.weight is not None:
+            maps["weight"] = batch.weight
+        total: Tensor = self.supervised(_plain(output), batch.label, **maps)
+        return total
+
+
+def _finest(output: Any) -> Tensor:
+    """The logits among whatever a network gives in training mode."""
+    if isinstance(output, Tensor):
+        return output
+    first: Tensor = output[0]
+    return first
+
+
+def _plain(output: Any) -> Any:
+    """The same output in float32 and contiguous: losses read one class at a time."""
+    if isinstance(output, Tensor):
+        return output.float().contiguous()
+    if hasattr(output, "_fields"):
+        return type(output)(*(_plain(part) for part in output))
+    return [_plain(part) for part in output]

@@ -1,0 +1,291 @@
+"""From a dataset to a model: plan, prepare, train the folds, choose post-processing, write."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imbalanceseg.errors import InputError
+from imbalanceseg.inference.device import pick_device
+from imbalanceseg.io import write_text
+from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.card import NetworkSpec
+from imbalanceseg.models.planned import planned_card
+from imbalanceseg.models.write import write_bundle
+from imbalanceseg.planning.dataset import Dataset, open_dataset
+from imbalanceseg.planning.fingerprint import fingerprint
+from imbalanceseg.planning.plan import Plan, make_plan
+from imbalanceseg.planning.prepare import PreparedCase, prepare
+from imbalanceseg.progress import ProgressCallback, ignore_progress
+from imbalanceseg.reporting.training_report import write_training_report
+from imbalanceseg.training.build import network_arguments, training_patch
+from imbalanceseg.training.distributed import Ranks, joined_ranks
+from imbalanceseg.training.outcome import Member, Outcome, judge
+from imbalanceseg.training.recipe import Recipe
+from imbalanceseg.training.schedule import Budget
+from imbalanceseg.training.trainer import Split, Trainer
+
+DEFAULT_MINUTES = 40.0
+RUN_FILE = "run.json"
+_HELD_OUT = 0.1
+_ENDING_SHARE = 0.05
+
+
+class Run(BaseModel):
+    """What a training was started with; ``run.json`` in its folder.
+
+    Attributes:
+        dataset: path.
+        numbered: label values number instances.
+        recipe: see :class:`~imbalanceseg.training.recipe.Recipe`.
+        recipe_name: for people.
+        plan: of the dataset.
+        folds: 1 holds out a tenth of the cases; more train as many networks, each on the others'
+            folds.
+        seed: of everything random.
+        iterations: steps a network.
+        minutes: for everything.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dataset: str
+    numbered: bool
+    recipe: Recipe
+    recipe_name: str
+    plan: Plan
+    folds: int
+    seed: int
+    iterations: int | None
+    minutes: float | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has made.
+
+    Attributes:
+        model: the bundle ``model/`` in the folder.
+        outcome: how well it does on what was held out.
+    """
+
+    model: Model
+    outcome: Outcome
+
+
+def start_run(
+    dataset: str | os.PathLike[str],
+    folder: Path,
+    recipe: Recipe,
+    recipe_name: str = "default",
+    *,
+    numbered: bool = False,
+    folds: int = 1,
+    seed: int = 0,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    memory_gb: float = 8.0,
+    progress: ProgressCallback = ignore_progress,
+) -> Run:
+    """Measure a dataset, plan its training and write down what is to be done.
+
+    Without ``iterations`` and ``minutes``, and with a recipe that has no iterations either, the
+    training takes forty minutes.
+
+    Args:
+        dataset: see :func:`~imbalanceseg.planning.dataset.open_dataset`.
+        folder: of the run; exists, and holds no other run.
+        recipe: what the plan does not decide.
+        recipe_name: for people.
+        numbered: label values number instances of one class.
+        folds: see :class:`Run`.
+        seed: of everything random.
+        iterations: steps a network.
+        minutes: for everything, until the model is written.
+        memory_gb: for training.
+        progress: receives an event a case.
+
+    Raises:
+        InputError: the dataset or ``folds`` cannot be used, or ``folder`` holds a run.
+    """
+    if (folder / RUN_FILE).exists():
+        raise InputError(
+            "run-exists",
+            f"{folder} holds a training already.",
+            "Continue it with --resume, or choose another folder.",
+        )
+    described = open_dataset(dataset, numbered)
+    found = fingerprint(described, progress=progress)
+    if folds > found.cases:
+        raise InputError(
+            "too-many-folds",
+            f"{found.cases} labelled cases cannot be split into {folds} folds.",
+            f"Ask for at most {found.cases}.",
+        )
+    plan = make_plan(described, found, memory_gb, recipe.preset)
+    if iterations is None and minutes is None:
+        iterations = recipe.iterations
+        minutes = None if iterations else DEFAULT_MINUTES
+    run = Run(
+        dataset=str(Path(dataset).resolve()),
+        numbered=numbered,
+        recipe=recipe,
+        recipe_name=recipe_name,
+        plan=plan,
+        folds=folds,
+        seed=seed,
+        iterations=iterations,
+        minutes=minutes,
+    )
+    write_text(folder / "fingerprint.json", found.model_dump_json(indent=2) + "\n")
+    write_text(folder / RUN_FILE, run.model_dump_json(indent=2) + "\n")
+    return run
+
+
+def read_run(folder: Path) -> Run:
+    """What a training was started with.
+
+    Raises:
+        InputError: ``run-missing`` or ``run-damaged``.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise InputError(
+            "run-missing", f"{folder} holds no training.", "Leave out --resume to start one."
+        )
+    try:
+        return Run.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            "run-damaged", f"{path} cannot be read ({reason}).", "Start the training again."
+        ) from error
+
+
+def train(
+    folder: Path,
+    device: str = "auto",
+    progress: ProgressCallback = ignore_progress,
+    only_fold: int | None = None,
+) -> Trained | None:
+    """Do what a run says, or what is left of it.
+
+    Args:
+        folder: of a run that :func:`start_run` wrote.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
+        progress: receives events all the time.
+        only_fold: train this one alone, counted from 0, and write no model: other folds are trained
+            elsewhere.
+
+    Returns:
+        None in processes of ``torchrun`` that do not lead, and with ``only_fold``.
+
+    Raises:
+        InputError, ModelError, OutputError: see :class:`~imbalanceseg.training.trainer.Trainer`.
+    """
+    begun = time.monotonic()
+    run = read_run(folder)
+    chosen = pick_device(device)
+    with joined_ranks(chosen.type == "cuda") as ranks:
+        if ranks.world > 1 and chosen.type == "cuda":
+            chosen = torch.device("cuda", ranks.local)
+        dataset = open_dataset(run.dataset, run.numbered)
+        cases = _prepared(dataset, run, folder, ranks, progress)
+        splits = split_cases(cases, run.folds, run.seed)
+        budget = Budget(run.iterations, _seconds_a_fold(run, time.monotonic() - begun))
+        members = []
+        for number, split in enumerate(splits):
+            if only_fold not in (None, number):
+                continue
+            place = folder / f"fold_{number}"
+            place.mkdir(exist_ok=True)
+            trainer = Trainer(
+                run.plan,
+                run.recipe,
+                split,
+                place,
+                budget,
+                run.seed + number,
+                chosen,
+                ranks,
+                progress if ranks.leads else ignore_progress,
+            )
+            members.append(Member(trainer.run(), split.validation, place, trainer.standing))
+        if only_fold is not None or not ranks.leads:
+            return None
+        learned = len({case.name for split in splits for case in split.training})
+        outcome = judge(run.plan, run.recipe, members, learned, chosen, progress)
+    write_training_report(folder, run.plan, run.recipe_name, members, outcome)
+    return Trained(write_model(folder / "model", run, members, outcome), outcome)
+
+
+def _seconds_a_fold(run: Run, used: float) -> float | None:
+    """Wall time for the steps of a fold; a little is left for judging and writing."""
+    if run.minutes is None:
+        return None
+    return max(1.0, (run.minutes * 60 * (1 - _ENDING_SHARE) - used) / run.folds)
+
+
+def split_cases(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[Split]:
+    """Every fold held out once; with one fold, a tenth of the cases.
+
+    Fewer than three cases are all trained on, and nothing is held out.
+    """
+    order = [cases[int(n)] for n in np.random.default_rng(seed).permutation(len(cases))]
+    if folds == 1 and len(order) < 3:
+        return [Split(order, [])]
+    count = max(1, round(_HELD_OUT * len(order)))
+    held_out = [order[:count]] if folds == 1 else [order[n::folds] for n in range(folds)]
+    return [
+        Split([case for case in order if case not in validation], validation)
+        for validation in held_out
+    ]
+
+
+def _prepared(
+    dataset: Dataset, run: Run, folder: Path, ranks: Ranks, progress: ProgressCallback
+) -> list[PreparedCase]:
+    place = folder / "prepared"
+    if ranks.leads:
+        place.mkdir(exist_ok=True)
+        prepare(dataset, run.plan, place, progress)
+    ranks.wait()
+    return prepare(dataset, run.plan, place)
+
+
+def write_model(folder: Path, run: Run, members: Sequence[Member], outcome: Outcome) -> Model:
+    """The bundle of a training: its networks, and a card with what was measured."""
+    name, arguments = network_arguments(run.plan, run.recipe)
+    network = members[0].network
+    figures = {
+        f"{run.plan.labels[value]}_dice": round(dice, 4)
+        for value, dice in zip(outcome.values, outcome.dice, strict=True)
+        if dice is not None
+    }
+    held_out = sum(len(member.validation) for member in members)
+    card = planned_card(
+        run.plan,
+        NetworkSpec(name=name, kwargs=arguments),
+        name=model_name(run.plan.dataset),
+        recipe_name=run.recipe_name,
+        cases=outcome.training_cases,
+        patch=training_patch(run.plan, run.recipe, network),
+        mirrored_axes=None if run.recipe.augmentation.mirror else (),
+        largest_component_of=outcome.largest_component_of,
+        metrics={f"{held_out} held-out cases of the same dataset": figures} if figures else {},
+        limitations=outcome.limitations,
+    )
+    return write_bundle(folder, [member.network for member in members], card)
+
+
+def model_name(dataset: str) -> str:
+    """A bundle's name from a dataset's: lower case, digits and hyphens."""
+    plain = re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-")
+    return plain[:64].strip("-") or "model"

@@ -1,0 +1,434 @@
+"""The training loop: steps, averaged weights, validation, checkpoints.
+
+Plain torch. What a training framework would add is little here, and what it would take is the exact
+order of things: every random number follows from the seed and the iteration, so that a training
+that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from imbalanceseg.errors import ModelError
+from imbalanceseg.inference.device import fast_precision
+from imbalanceseg.io import write_text
+from imbalanceseg.planning.plan import Plan
+from imbalanceseg.planning.prepare import PreparedCase
+from imbalanceseg.progress import ProgressCallback, ProgressEvent
+from imbalanceseg.training.build import (
+    build_network,
+    build_optimizer,
+    chosen_loss,
+    class_count,
+    training_patch,
+)
+from imbalanceseg.training.checkpoint import (
+    Standing,
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from imbalanceseg.training.distributed import Ranks
+from imbalanceseg.training.hard_skeleton import missed_centreline
+from imbalanceseg.training.patches import PatchBatch, PatchSource
+from imbalanceseg.training.prefetch import Prefetcher
+from imbalanceseg.training.recipe import Recipe
+from imbalanceseg.training.schedule import Budget, learning_rate
+from imbalanceseg.training.supervision import StepLoss
+from imbalanceseg.training.validation import (
+    case_probability,
+    labels_of,
+    mean_by_class,
+    mean_dice,
+    validate,
+)
+from imbalanceseg.training.weight_maps import weighted
+
+CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
+
+_LOG_EVERY = 10
+_VALIDATIONS = 40
+_CHECKPOINT_SECONDS = 120.0
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cases of one training.
+
+    Attributes:
+        training: learned from.
+        validation: judged on; may be empty, then the last weights are kept.
+    """
+
+    training: Sequence[PreparedCase]
+    validation: Sequence[PreparedCase]
+
+
+class Trainer:
+    """One network, trained on one split of a dataset.
+
+    Args:
+        plan: of the dataset.
+        recipe: the rest.
+        split: its prepared cases.
+        folder: receives checkpoint, best weights, log and TensorBoard's events; what lies there is
+            continued.
+        budget: how long.
+        seed: of everything random.
+        device: to train on.
+        ranks: of the processes that train together.
+        progress: receives an event a step.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        recipe: Recipe,
+        split: Split,
+        folder: Path,
+        budget: Budget,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks,
+        progress: ProgressCallback,
+    ) -> None:
+        self.plan, self.recipe, self.split = plan, recipe, split
+        self.folder, self.budget, self.seed = folder, budget, seed
+        self.device, self.ranks, self.progress = device, ranks, progress
+        self.classes = class_count(plan)
+        self.layout = torch.channels_last_3d if len(plan.patch) == 3 else torch.channels_last
+        self.state = self._begun()
+        self.validated = int(self._share() * _VALIDATIONS)
+        self.patch = training_patch(plan, recipe, self.state.network)
+        self.network = ranks.wrap(self.state.network)
+        self.fast = recipe.precision == "auto" and not self._has_tiny_maps()
+        self.loss = StepLoss(chosen_loss(plan, recipe), recipe.supervision)
+        self.source = PatchSource(
+            split.training,
+            self.patch,
+            recipe.sampling or plan.sampling,
+            recipe.augmentation,
+            plan.spacing_mm,
+            plan.anisotropic,
+            seed,
+        )
+        self.source.hard_places = self.state.hard_places
+        self.log = _Log(folder, self.classes, self.state.standing.iteration, ranks.leads)
+
+    @property
+    def standing(self) -> Standing:
+        """Where the training stands."""
+        return self.state.standing
+
+    def run(self) -> nn.Module:
+        """Train to the end of the budget.
+
+        Returns:
+            The network with the weights of the best validation, in evaluation mode.
+
+        Raises:
+            ModelError: ``training-diverged`` when the loss is not finite; the last checkpoint was
+                made before. ``out-of-memory`` when not even one patch fits.
+        """
+        before, started, saved = self.standing.seconds, time.monotonic(), time.monotonic()
+        recent: list[Tensor] = []
+        workers = self._workers()
+        with Prefetcher(self._batch, workers) as batches, self.log:
+            while not self.standing.ended:
+                self._look_for_hard_places(batches)
+                recent.append(self._fitting_step(batches))
+                self.standing.iteration += 1
+                seconds = self.ranks.agree([before + time.monotonic() - started])[0]
+                self.standing.seconds = seconds
+                due, last = self._validation_due(), self._share() >= 1
+                if due or last or self.standing.iteration % _LOG_EVERY == 0:
+                    loss = self._finite_mean(recent)
+                    recent = []
+                    self._judge(loss, due or last)
+                    self.standing.ended = self.standing.ended or self._end(last)
+                    late = time.monotonic() - saved > _CHECKPOINT_SECONDS
+                    if due or late or self.standing.ended:
+                        self._save()
+                        saved = time.monotonic()
+                self._tell(recent)
+        return self._best()
+
+    def _begun(self) -> TrainingState:
+        network = build_network(self.plan, self.recipe, self.seed)
+        network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        network.train()
+        average = network
+        if self.recipe.ema:
+            average = copy.deepcopy(network).requires_grad_(False).eval()
+        optimizer = build_optimizer(network, self.recipe.optimizer)
+        batch = self.recipe.batch or self.plan.batch
+        standing = Standing(batch=max(1, -(-batch // self.ranks.world)))
+        state = TrainingState(network, average, optimizer, standing)
+        if (self.folder / CHECKPOINT).is_file():
+            load_checkpoint(state, self.folder / CHECKPOINT)
+        return state
+
+    def _has_tiny_maps(self) -> bool:
+        """Whether a processor would get bfloat16 gradients of the coarsest features wrong.
+
+        On processors, torch's bfloat16 convolutions of maps with a side of two voxels give weight
+        gradients that are not a number, or change from run to run.
+        """
+        multiples: tuple[int, ...] = self.state.network.multiples()  # type: ignore[operator]
+        coarsest = min(n // m for n, m in zip(self.patch, multiples, strict=True))
+        return self.device.type == "cpu" and coarsest <= 2
+
+    def _workers(self) -> int:
+        if self.device.type == "cpu":
+            return 1
+        return max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // self.ranks.world - 1))
+
+    def _batch(self, iteration: int) -> PatchBatch:
+        batch = self.source.batch(iteration, self.standing.batch, self.ranks.rank)
+        if self.recipe.loss.weight != "none":
+            batch = weighted(batch, self.recipe.loss.weight, self.plan.spacing_mm)
+        if self.device.type != "cuda":
+            return batch
+        return batch.each(torch.Tensor.pin_memory)
+
+    def _fitting_step(self, batches: Prefetcher[PatchBatch]) -> Tensor:
+        """One step; with half the batch where memory does not hold all of it."""
+        while True:
+            try:
+                return self._step(batches.take(self.standing.iteration))
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                size = self.standing.batch
+                if size == 1 or self.ranks.world > 1:
+                    raise ModelError(
+                        "out-of-memory",
+                        f"Memory does not hold {size} patches of "
+                        f"{' x '.join(map(str, self.patch))} voxels.",
+                        "Plan with a smaller --memory-gb.",
+                    ) from error
+            # Outside the handler: what the failed step held is free by now.
+            self._halve_batch(batches)
+
+    def _halve_batch(self, batches: Prefetcher[PatchBatch]) -> None:
+        self.standing.batch //= 2
+        self.standing.notes.append(
+            f"Memory ran out at iteration {self.standing.iteration}: the batch was halved to "
+            f"{self.standing.batch}."
+        )
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        batches.forget()
+        self._tell([])
+
+    def _step(self, batch: PatchBatch) -> Tensor:
+        """Loss and norm of the gradient."""
+        state, recipe, iteration = self.state, self.recipe, self.standing.iteration
+        plateau = self.standing.plateau.factor
+        rate = learning_rate(recipe.optimizer, recipe.schedule, iteration, self._share(), plateau)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed((self.seed * 1_000_003 + iteration) * 1009 + self.ranks.rank)
+        state.optimizer.zero_grad(set_to_none=True)
+        fast = fast_precision(self.device) if recipe.precision == "auto" else nullcontext()
+        batch = batch.each(lambda part: part.to(self.device, non_blocking=True))
+        with fast:
+            output = self.network(batch.image.to(memory_format=self.layout))
+        loss = self.loss(output, batch)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.gradient_clip)
+        state.optimizer.step()
+        if recipe.ema:
+            _average(
+                state.average, state.network, min(recipe.ema, (1 + iteration) / (10 + iteration))
+            )
+        return torch.stack([loss.detach(), norm.detach()])
+
+    def _share(self) -> float:
+        return self.budget.share(self.standing.iteration, self.standing.seconds)
+
+    def _validation_due(self) -> bool:
+        iteration = self.standing.iteration
+        if self.recipe.validate_every:
+            return iteration % self.recipe.validate_every == 0
+        if self.budget.iterations and not self.budget.seconds:
+            return iteration % max(1, self.budget.iterations // _VALIDATIONS) == 0
+        done = int(self._share() * _VALIDATIONS)
+        due, self.validated = done > self.validated, done
+        return due
+
+    def _finite_mean(self, recent: Sequence[Tensor]) -> float:
+        """Mean loss since the last look.
+
+        Looked at only now and then, because it makes a GPU wait.
+        """
+        figures = torch.stack(list(recent)).cpu()
+        broken = (~torch.isfinite(figures).all(1)).nonzero()
+        if len(broken):
+            iteration = self.standing.iteration - len(recent) + int(broken[0])
+            raise ModelError(
+                "training-diverged",
+                f"The loss is not finite at iteration {iteration}; the last good checkpoint and "
+                "the best weights are kept.",
+                "Lower optimizer.learning_rate in the recipe, and start again.",
+            )
+        return float(figures[:, 0].mean())
+
+    def _judge(self, loss: float, validated: bool) -> None:
+        """Log, and at a validation keep the weights that do best."""
+        dice: list[float] = []
+        if validated and self.ranks.leads:
+            dice = self._validate()
+        if validated:
+            self.standing.plateau.heard(self.ranks.agree([loss])[0], self.recipe.schedule)
+        if self.ranks.leads:
+            rate = self.state.optimizer.param_groups[0]["lr"]
+            self.log.row(self.standing.iteration, self.standing.seconds, loss, rate, dice)
+
+    def _validate(self) -> list[float]:
+        """Mean Dice and Dice by class; NaN where nothing can be judged."""
+        if not self.split.validation:
+            save_weights(self.state.average, self.folder / BEST)
+            return []
+        scores = validate(
+            self.state.average, self.split.validation, self.patch, self.classes, self.device
+        )
+        mean, standing = mean_dice(scores), self.standing
+        if mean > standing.best_dice:
+            standing.best_dice, standing.best_iteration = mean, standing.iteration
+            standing.validations_without_gain = 0
+            save_weights(self.state.average, self.folder / BEST)
+        else:
+            standing.validations_without_gain += 1
+        return [mean, *(math.nan if d is None else d for d in mean_by_class(scores))]
+
+    def _end(self, last: bool) -> str:
+        """Why the training is over; empty while it is not."""
+        standing, recipe = self.standing, self.recipe
+        patience = recipe.early_stopping
+        waited = self.ranks.agree([standing.validations_without_gain])[0]
+        if last:
+            return "the budget is used up"
+        if patience and waited >= patience:
+            return f"no better Dice in {patience} validations"
+        if recipe.schedule.name == "plateau" and standing.plateau.factor < recipe.schedule.lowest:
+            return "the learning rate has fallen to its end"
+        return ""
+
+    def _save(self) -> None:
+        if self.ranks.leads:
+            save_checkpoint(self.state, self.folder / CHECKPOINT)
+        self.ranks.wait()
+
+    def _look_for_hard_places(self, batches: Prefetcher[PatchBatch]) -> None:
+        sampling = self.recipe.sampling or self.plan.sampling
+        iteration, every = self.standing.iteration, self.recipe.hard_skeleton_every
+        if not sampling.hard_skeleton or iteration == 0 or iteration % every:
+            return
+        network, found = self.state.average, {}
+        network.eval()
+        for case in self.split.training:
+            predicted = labels_of(case_probability([network], case, self.patch, self.device))
+            found[case.name] = missed_centreline(case.label(), predicted)
+        self.state.network.train()
+        self.state.hard_places = self.source.hard_places = found
+        batches.forget()
+
+    def _tell(self, recent: Sequence[Tensor]) -> None:
+        standing, budget = self.standing, self.budget
+        metrics = {"iteration": float(standing.iteration), **self.log.latest}
+        if budget.seconds:
+            done, total = int(min(standing.seconds, budget.seconds)), int(budget.seconds)
+        else:
+            done, total = standing.iteration, budget.iterations or 0
+        shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "dice") if name in metrics]
+        notes = standing.notes[-1:]
+        self.progress(ProgressEvent("train", done, total, ", ".join([*shown, *notes]), metrics))
+
+    def _best(self) -> nn.Module:
+        self.ranks.wait()
+        network = copy.deepcopy(self.state.network).eval()
+        network.load_state_dict(load_file(self.folder / BEST))
+        return network
+
+
+class _Log:
+    """Rows of ``log.csv``, and the same figures for TensorBoard."""
+
+    def __init__(self, folder: Path, classes: int, iteration: int, leads: bool) -> None:
+        self.path = folder / LOG
+        self.columns = ["iteration", "seconds", "loss", "learning_rate", "dice"]
+        self.columns += [f"dice_{value}" for value in range(1, classes + 1)]
+        self.latest: dict[str, float] = {}
+        self.folder, self.iteration, self.leads = folder, iteration, leads
+        self.board: Any = None
+
+    def __enter__(self) -> _Log:
+        if self.leads:
+            self._forget_rows_to_come()
+            self.board = _board(self.folder / "tensorboard", self.iteration)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def row(
+        self, iteration: int, seconds: float, loss: float, rate: float, dice: Sequence[float]
+    ) -> None:
+        """One row; ``dice`` is empty between validations."""
+        figures = dict(zip(self.columns[2:], (loss, rate, *dice), strict=False))
+        self.latest |= figures
+        with open(self.path, "a", newline="") as file:
+            cells = [iteration, round(seconds, 1), *(f"{v:.6g}" for v in figures.values())]
+            cells += [""] * (len(self.columns) - len(cells))
+            csv.writer(file, lineterminator="\n").writerow(cells)
+        if self.board is not None:
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, iteration)
+
+    def _forget_rows_to_come(self) -> None:
+        """Drop what was logged after the checkpoint: it comes again."""
+        rows = self.path.read_text().splitlines()[1:] if self.path.is_file() else []
+        kept = [row for row in rows if row and int(row.split(",", 1)[0]) <= self.iteration]
+        write_text(self.path, "\n".join([",".join(self.columns), *kept]) + "\n")
+
+
+def _board(folder: Path, iteration: int) -> Any:
+    """TensorBoard's writer; None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    means: list[Tensor] = list(average.parameters())
+    values: list[Tensor] = list(network.parameters())
+    torch._foreach_lerp_(means, values, 1 - decay)
+    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
+        mean.copy_(value)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()

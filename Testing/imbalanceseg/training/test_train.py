@@ -1,0 +1,322 @@
+"""Training from a folder: it learns, survives being killed, and says what went wrong."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from safetensors.torch import load_file
+
+from imbalanceseg.cli.main import main
+from imbalanceseg.errors import InputError, ModelError
+from imbalanceseg.inference.segment import segment
+from imbalanceseg.metrics.evaluate import evaluate
+from imbalanceseg.models.bundle import load_model
+from imbalanceseg.reporting.training_report import read_log
+from imbalanceseg.training.recipe_files import read_recipe
+from imbalanceseg.training.train import read_run, split_cases, start_run, train
+from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG, Trainer
+
+from .balls import SIDE, write_balls
+
+ENGINE = Path(__file__).parents[3] / "ImbalanceSeg"
+
+
+def command(*arguments: object) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "imbalanceseg", "train", *map(str, arguments)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+
+
+def begun(dataset, folder, recipe, **arguments):
+    folder.mkdir(exist_ok=True)
+    start_run(dataset, folder, read_recipe(recipe), **arguments)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(balls, small_recipe, tmp_path_factory):
+    folder = begun(balls, tmp_path_factory.mktemp("runs") / "dense", small_recipe, iterations=60)
+    return train(folder), folder
+
+
+class TestAWholeTraining:
+    def test_learns_what_a_ball_is(self, trained):
+        result, _ = trained
+        assert result.outcome.dice[0] > 0.8
+
+    def test_the_model_segments_a_scan_where_it_lies(self, trained, balls, tmp_path):
+        image = sitk.ReadImage(balls / "imagesTr" / "ball0_0000.nii.gz")
+        label = sitk.ReadImage(balls / "labelsTr" / "ball0.nii.gz")
+        for each in (image, label):
+            each.SetOrigin((10, -20, 30))
+            each.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+        result = segment(image, load_model(trained[1] / "model"), maps=())
+        assert result.labels.GetDirection() == label.GetDirection()
+        assert evaluate(result.labels, label, ["dice"])["dice"] > 0.8
+
+    def test_leaves_an_account(self, trained):
+        _, folder = trained
+        log = read_log(folder / "fold_0" / LOG)
+        assert log["iteration"] == [5.0 * n for n in range(1, 13)]
+        assert log["loss"][-1] < log["loss"][0]
+        page = (folder / "report.html").read_text()
+        assert "Not for clinical use" in page
+        assert (folder / "curve.png").stat().st_size > 5000
+        assert list((folder / "fold_0" / "tensorboard").iterdir())
+
+    def test_the_card_says_what_was_measured(self, trained):
+        card = load_model(trained[1] / "model").card
+        (figures,) = card.metrics.values()
+        assert figures["ball_dice"] == pytest.approx(trained[0].outcome.dice[0], abs=1e-4)
+        assert "5 cases" in " ".join(card.limitations)
+
+    def test_weights_of_the_model_are_the_best(self, trained):
+        best = load_file(trained[1] / "fold_0" / BEST)
+        stored = load_file(trained[1] / "model" / "models" / "model.safetensors")
+        assert all(torch.equal(best[name].half(), stored[name]) for name in best)
+
+    def test_nothing_is_left_to_do_a_second_time(self, trained):
+        before = load_file(trained[1] / "fold_0" / CHECKPOINT)
+        train(trained[1])
+        after = load_file(trained[1] / "fold_0" / CHECKPOINT)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_goes_on_after_sigkill_as_if_nothing_had_been(balls, small_recipe, tmp_path, seed):
+    arguments = (balls, "--recipe", small_recipe, "--iterations", 25, "--seed", seed)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finished(command(*arguments, "-o", whole))
+    process = command(*arguments, "-o", killed)
+    begin = time.monotonic()
+    while not (killed / "fold_0" / CHECKPOINT).exists():
+        assert process.poll() is None
+        assert time.monotonic() - begin < 120
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0)
+    finished(command(balls, "-o", killed, "--resume"))
+    for file in (CHECKPOINT, BEST):
+        expected, found = (load_file(run / "fold_0" / file) for run in (whole, killed))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    curves = [read_log(run / "fold_0" / LOG) for run in (whole, killed)]
+    assert curves[0]["loss"] == curves[1]["loss"]
+    assert curves[0]["dice"] == curves[1]["dice"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(balls, small_recipe, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
+    folder = begun(balls, tmp_path / "run", small_recipe, iterations=20)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *("-m", "imbalanceseg", "train", str(balls), "-o", str(folder), "--resume"),
+        ],
+        env=environment,
+        check=True,
+        timeout=240,
+    )
+    log = read_log(folder / "fold_0" / LOG)
+    assert log["iteration"] == [5.0, 10.0, 15.0, 20.0]
+    assert log["loss"][-1] < log["loss"][0]
+    load_model(folder / "model").verify()
+
+
+class TestTrouble:
+    def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_checkpoint(
+        self, balls, small_recipe, tmp_path, monkeypatch
+    ):
+        folder = begun(balls, tmp_path / "run", small_recipe, iterations=20)
+        step = Trainer._step
+
+        def breaks_at_twelve(self, batch):
+            figures = step(self, batch)
+            return figures * float("nan") if self.standing.iteration == 12 else figures
+
+        monkeypatch.setattr(Trainer, "_step", breaks_at_twelve)
+        with pytest.raises(ModelError, match="not finite at iteration 12") as caught:
+            train(folder)
+        assert caught.value.code == "training-diverged"
+        kept = load_file(folder / "fold_0" / CHECKPOINT)
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
+        monkeypatch.undo()
+        assert train(folder).outcome.dice[0] is not None
+
+    def test_too_little_memory_halves_the_batch_and_says_so(
+        self, balls, small_recipe, tmp_path, monkeypatch
+    ):
+        folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
+        step, sizes = Trainer._step, []
+
+        def small_machine(self, batch):
+            sizes.append(len(batch.image))
+            if len(batch.image) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return step(self, batch)
+
+        monkeypatch.setattr(Trainer, "_step", small_machine)
+        train(folder)
+        assert sizes == [2, 1, 1, 1, 1, 1]
+        assert "halved to 1" in (folder / "report.html").read_text()
+
+    def test_too_little_memory_for_one_patch_is_an_error(
+        self, balls, small_recipe, tmp_path, monkeypatch
+    ):
+        folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
+
+        def tiny_machine(self, batch):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+        monkeypatch.setattr(Trainer, "_step", tiny_machine)
+        with pytest.raises(ModelError) as caught:
+            train(folder)
+        assert caught.value.code == "out-of-memory"
+
+    def test_a_damaged_checkpoint_is_named(self, balls, small_recipe, tmp_path):
+        folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
+        (folder / "fold_0").mkdir()
+        (folder / "fold_0" / CHECKPOINT).write_bytes(b"not tensors")
+        with pytest.raises(InputError) as caught:
+            train(folder)
+        assert caught.value.code == "checkpoint-damaged"
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (["--resume"], "run-missing"),
+            (["--folds", "9"], "too-many-folds"),
+            (["--recipe", "no-such"], "recipe-unknown"),
+        ],
+    )
+    def test_wrong_requests_are_refused(self, balls, tmp_path, capsys, arguments, code):
+        assert main(["train", str(balls), "-o", str(tmp_path / "run"), *arguments]) == 2
+        assert f"error[{code}]" in capsys.readouterr().err
+
+    def test_a_folder_with_a_training_is_not_overwritten(self, trained, balls, capsys):
+        assert main(["train", str(balls), "-o", str(trained[1])]) == 2
+        assert "--resume" in capsys.readouterr().err
+
+    def test_another_dataset_is_not_resumed_on(self, trained, tmp_path, capsys):
+        other = write_balls(tmp_path / "other", cases=2)
+        assert main(["train", str(other), "-o", str(trained[1]), "--resume"]) == 2
+        assert "error[other-dataset]" in capsys.readouterr().err
+
+
+class TestFolds:
+    def test_every_case_is_held_out_once(self):
+        cases = [type("Case", (), {"name": str(n)})() for n in range(11)]
+        splits = split_cases(cases, 4, seed=3)
+        held_out = [case for split in splits for case in split.validation]
+        assert sorted(map(id, held_out)) == sorted(map(id, cases))
+        for split in splits:
+            assert not {*split.training} & {*split.validation}
+            assert len(split.training) + len(split.validation) == 11
+
+    def test_one_case_is_trained_on_and_nothing_is_claimed(self, tmp_path, small_recipe):
+        data = write_balls(tmp_path / "one", cases=1)
+        folder = begun(data, tmp_path / "run", small_recipe, iterations=2)
+        outcome = train(folder).outcome
+        assert outcome.cases == ()
+        assert "not known" in outcome.limitations[0]
+
+    def test_folds_make_an_ensemble(self, tmp_path, small_recipe):
+        data = write_balls(tmp_path / "data", cases=4)
+        folder = begun(data, tmp_path / "run", small_recipe, iterations=3, folds=2)
+        assert train(folder, only_fold=1) is None
+        assert not (folder / "model").exists()
+        result = train(folder)
+        assert len(result.outcome.cases) == 4
+        assert len(result.model.card.weights) == 2
+
+    def test_time_ends_a_training(self, balls, small_recipe, tmp_path):
+        folder = begun(balls, tmp_path / "run", small_recipe, minutes=0.1)
+        begin = time.monotonic()
+        result = train(folder)
+        assert time.monotonic() - begin < 60
+        assert result.outcome.dice[0] is not None
+        assert read_run(folder).iterations is None
+
+
+def test_sparse_slices_teach_the_whole_volume(tmp_path, small_recipe):
+    data = write_balls(tmp_path / "data", sparse=True)
+    folder = begun(data, tmp_path / "run", small_recipe, iterations=150)
+    result = train(folder)
+    assert read_run(folder).plan.loss == "partial_label"
+    dense = write_balls(tmp_path / "dense")
+    image = sitk.ReadImage(dense / "imagesTr" / "ball1_0000.nii.gz")
+    truth = sitk.ReadImage(dense / "labelsTr" / "ball1.nii.gz")
+    found = segment(image, result.model, maps=())
+    assert evaluate(found.labels, truth, ["dice"])["dice"] > 0.7
+
+
+RECIPES_IN_3D = {
+    "unet3d-sparse": {"features": [4, 8, 8]},
+    "unet2d5-vs": {"layout": "paper", "features": 4},
+    "two-pathway": {"features": [4, 4, 8, 8]},
+    "wingsnet": {},
+    "blob-lesion": {"features": [4, 8, 8]},
+    "nnunet": {},
+    "nnunet-early": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES_IN_3D)
+def test_recipes_in_3d_train(balls, tmp_path, name):
+    recipe = read_recipe(name)
+    settings = recipe.network.settings | RECIPES_IN_3D[name]
+    recipe = recipe.model_copy(
+        update={
+            "patch": (16, 32, 32),
+            "batch": 1,
+            "validate_every": 2,
+            "hard_skeleton_every": 2,
+            "network": recipe.network.model_copy(
+                update={"settings": settings}
+                | ({"width": 0.25} if recipe.network.name == "plan" else {})
+            ),
+        }
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start_run(balls, folder, recipe, name, iterations=3)
+    train(folder)
+    assert np.isfinite(read_log(folder / "fold_0" / LOG)["loss"]).all()
+    image = sitk.ReadImage(balls / "imagesTr" / "ball0_0000.nii.gz")
+    assert segment(image, load_model(folder / "model"), maps=()).labels.GetSize() == (SIDE,) * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "ternausnet"])
+def test_recipes_in_2d_train(tmp_path, name):
+    data = write_balls(tmp_path / "flat", flat=True, cases=3)
+    recipe = read_recipe(name).model_copy(
+        update={"patch": (32, 32), "batch": 1, "validate_every": 1}
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start_run(data, folder, recipe, name, iterations=1)
+    train(folder)
+    assert np.isfinite(read_log(folder / "fold_0" / LOG)["loss"]).all()
