@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 import imbalanceseg
-from imbalanceseg.cli import data, demo, doctor, models, phantom, plan, segment, train
+from imbalanceseg.cli import benchmark, data, demo, doctor, models, phantom, plan, segment, train
 from imbalanceseg.errors import Cancelled, ImbalanceSegError
 
 EXIT_UNEXPECTED, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 130
@@ -41,6 +41,7 @@ app.command("evaluate")(data.evaluate)
 app.command("dicom-seg")(data.dicom_seg)
 app.add_typer(models.app, name="models")
 app.add_typer(phantom.app, name="phantom")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 
 

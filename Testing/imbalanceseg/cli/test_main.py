@@ -46,6 +46,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         "phantom",
         "plan",
         "train",
+        "benchmark",
         "doctor",
     }
 
@@ -67,6 +68,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         ["phantom", "airway", "-h"],
         ["phantom", "tumor", "-h"],
         ["phantom", "lesion", "-h"],
+        ["benchmark", "losses", "-h"],
     ],
 )
 def test_every_command_explains_itself(
@@ -96,6 +98,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["phantom", "lesion", "-o", "out", "--cases", "0"],
         ["models", "nosuch"],
         ["plan", "dataset", "--preset", "v3"],
+        ["benchmark", "losses", "-o", "out", "--seeds", "0"],
     ],
 )
 def test_usage_errors_are_plain_and_exit_with_2(run_cli: Run, arguments: list[str]) -> None:
