@@ -54,6 +54,7 @@ class ClassFingerprint(_Frozen):
         cases: cases that have it.
         voxel_share: median over those cases of its share of the labelled voxels.
         components_a_case: median number of its components.
+        largest_share: median over cases, of its voxels those in its largest component.
         component_size: 10, 50 and 90 % quantile of the sizes of its components, mm3 (pixels in 2D).
         local_share: mean over its voxels of the share of foreground as near as three voxels of the
             finest axis: about 0.5 and more in compact objects, low in thin or tiny ones.
@@ -64,6 +65,7 @@ class ClassFingerprint(_Frozen):
     cases: int
     voxel_share: float
     components_a_case: float
+    largest_share: float
     component_size: tuple[float, float, float]
     local_share: float
     compactness: float
@@ -326,6 +328,11 @@ def _class(value: int, figures: Sequence[_CaseFigures]) -> ClassFingerprint:
         cases=len(having),
         voxel_share=float(np.median([f.voxel_counts[value] / f.labelled_voxels for f in having])),
         components_a_case=float(np.median([len(f.component_sizes[value]) for f in having])),
+        largest_share=float(
+            np.median(
+                [f.component_sizes[value].max() / f.component_sizes[value].sum() for f in having]
+            )
+        ),
         component_size=(small, middle, large),
         local_share=float(
             np.average(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imbalanceseg.errors import InputError
 from imbalanceseg.planning.dataset import Dataset
 from imbalanceseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from imbalanceseg.planning.topology import (
@@ -20,11 +22,14 @@ from imbalanceseg.planning.topology import (
     batch_size,
     median_shape,
     plan_topology,
+    pooled,
     target_spacing,
 )
 from imbalanceseg.preprocessing.intensity import Normalization
 
-_COMPACT = 0.45
+_COMPACT = 0.7
+_MOSTLY_ONE = 0.8
+_CRUMB_VOXELS = 4
 _MANY_COMPONENTS = 3.0
 _SPREAD_SIZES = 10.0
 _RARE_SHARE = 0.005
@@ -190,6 +195,35 @@ def make_plan(
     )
 
 
+def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
+    """The plan for another patch: poolings, kernels and features follow from it by the same rules.
+
+    Args:
+        plan: of a dataset.
+        patch: voxels along each axis; enlarged to what the poolings divide.
+
+    Raises:
+        InputError: ``patch-axes``.
+    """
+    if len(patch) != len(plan.patch):
+        raise InputError(
+            "patch-axes",
+            f"A patch of {len(patch)} axes does not fit images of {len(plan.patch)}.",
+            "Give one number of voxels for each axis, or leave the patch to the plan.",
+        )
+    topology = pooled(plan.spacing_mm, patch, _RULES[plan.preset, len(patch)])
+    reasons = plan.reasons | {"patch": "The recipe asks for it."}
+    return plan.model_copy(
+        update={
+            "patch": topology.patch,
+            "strides": topology.strides,
+            "kernels": topology.kernels,
+            "features": topology.features,
+            "reasons": reasons,
+        }
+    )
+
+
 def _numbered_classes(found: Fingerprint) -> dict[int, str]:
     return {0: "background", **{value: f"class {value}" for value in found.classes}}
 
@@ -305,10 +339,10 @@ def _imbalance(
         )
         reasons["sampling"] = "Every patch holds labelled voxels; others teach nothing."
         return "partial_label", {}, Sampling(annotated=1.0)
-    scattered = [c for c in found.classes.values() if _is_scattered(c)]
-    if len(found.classes) == 1 and _is_thin(rarest):
+    scattered = [c for c in found.classes.values() if _is_scattered(c, found)]
+    if len(found.classes) == 1 and rarest.compactness < _COMPACT and _is_one(rarest, found):
         reasons["loss"] = (
-            "One connected structure, thin for its volume (its voxels lie "
+            "One structure, thin for its volume (its voxels lie "
             f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union with the "
             "centreline weight keeps thin branches from being swallowed."
         )
@@ -339,13 +373,17 @@ def _imbalance(
     return "dice_ce", {}, Sampling(foreground=1 / 3)
 
 
-def _is_thin(one: ClassFingerprint) -> bool:
-    return one.compactness < _COMPACT and one.components_a_case < _MANY_COMPONENTS
+def _is_one(one: ClassFingerprint, found: Fingerprint) -> bool:
+    """Whether a class is one structure: few components, or crumbs beside a large one."""
+    if one.components_a_case < _MANY_COMPONENTS:
+        return True
+    voxel = median(prod(spacing) for spacing in found.spacings_mm)
+    return one.largest_share > _MOSTLY_ONE and one.component_size[1] < _CRUMB_VOXELS * voxel
 
 
-def _is_scattered(one: ClassFingerprint) -> bool:
+def _is_scattered(one: ClassFingerprint, found: Fingerprint) -> bool:
     small, _, large = one.component_size
-    return one.components_a_case >= _MANY_COMPONENTS and large >= _SPREAD_SIZES * small
+    return not _is_one(one, found) and large >= _SPREAD_SIZES * small
 
 
 def _listed(values: Sequence[float], between: str) -> str:

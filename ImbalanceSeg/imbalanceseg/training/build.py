@@ -56,7 +56,8 @@ def chosen_loss(plan: Plan, recipe: Recipe) -> LossChoice:
 
 def training_patch(plan: Plan, recipe: Recipe, network: nn.Module) -> tuple[int, ...]:
     """Voxels of a patch, enlarged to what the network's poolings divide."""
-    wanted = recipe.patch or plan.patch
+    # The plan's network is planned for the recipe's patch, where there is one.
+    wanted = plan.patch if recipe.network.name == "plan" else recipe.patch or plan.patch
     multiples: tuple[int, ...] = network.multiples()  # type: ignore[operator]
     return tuple(-(-n // m) * m for n, m in zip(wanted, multiples, strict=True))
 

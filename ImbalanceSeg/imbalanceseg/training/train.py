@@ -22,7 +22,7 @@ from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.planning.dataset import Dataset, open_dataset
 from imbalanceseg.planning.fingerprint import fingerprint
-from imbalanceseg.planning.plan import Plan, make_plan
+from imbalanceseg.planning.plan import Plan, make_plan, with_patch
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
@@ -130,6 +130,8 @@ def start_run(
             f"Ask for at most {found.cases}.",
         )
     plan = make_plan(described, found, memory_gb, recipe.preset)
+    if recipe.patch and recipe.network.name == "plan":
+        plan = with_patch(plan, recipe.patch)
     if iterations is None and minutes is None:
         iterations = recipe.iterations
         minutes = None if iterations else DEFAULT_MINUTES

@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from imbalanceseg.cli.main import app
+from imbalanceseg.errors import InputError
 from imbalanceseg.losses import loss_names
 from imbalanceseg.planning.dataset import Dataset, open_dataset
 from imbalanceseg.planning.fingerprint import ChannelIntensities, ClassFingerprint, Fingerprint
 from imbalanceseg.planning.fingerprint import fingerprint as measured
-from imbalanceseg.planning.plan import Plan, make_plan
+from imbalanceseg.planning.plan import Plan, make_plan, with_patch
 
 
 def dataset(channel: str = "", **labels: int) -> Dataset:
@@ -29,6 +30,7 @@ def fingerprint(lesion: dict[str, Any] | None = None, **changes: Any) -> Fingerp
         "cases": 10,
         "voxel_share": 0.03,
         "components_a_case": 1.0,
+        "largest_share": 1.0,
         "component_size": (900.0, 1000.0, 1100.0),
         "local_share": 0.7,
         "compactness": 0.8,
@@ -58,7 +60,13 @@ def fingerprint(lesion: dict[str, Any] | None = None, **changes: Any) -> Fingerp
         ({"labelled_share": 0.05}, "partial_label", {"annotated": 1.0}, "5.0% of the voxels"),
         ({"lesion": {"compactness": 0.3}}, "general_union", {"foreground": 0.5}, "thin"),
         (
-            {"lesion": {"components_a_case": 12, "component_size": (5.0, 50.0, 500.0)}},
+            {
+                "lesion": {
+                    "components_a_case": 12,
+                    "largest_share": 0.4,
+                    "component_size": (5.0, 50.0, 500.0),
+                }
+            },
             "blob",
             {"instance": 1 / 3},
             "100 times the smallest",
@@ -235,3 +243,14 @@ class TestCommand:
         early = CliRunner().invoke(app, ["plan", str(train), "--json", "--preset", "early"])
         other = Plan.model_validate(json.loads(early.stdout))
         assert (other.preset, other.features[0]) == ("early", 30)
+
+
+def test_another_patch_has_a_network_of_its_own() -> None:
+    plan = make_plan(dataset(), fingerprint())
+    smaller = with_patch(plan, (20, 20, 20))
+    assert all(n % 4 == 0 and n >= 20 for n in smaller.patch)
+    assert len(smaller.strides) < len(plan.strides)
+    assert len(smaller.features) == len(smaller.kernels) == len(smaller.strides)
+    assert smaller.reasons["patch"] == "The recipe asks for it."
+    with pytest.raises(InputError, match="2 axes"):
+        with_patch(plan, (20, 20))
