@@ -1,7 +1,7 @@
 """Dice of a trained model on a folder of cases that its training never saw.
 
-``python Testing/Benchmarks/held_out.py MODEL SET`` where SET holds ``images`` and ``labels`` with equal
-names, or is an nnU-Net v2 folder.
+``python Testing/Benchmarks/held_out.py MODEL SET`` where SET holds ``images`` and ``labels`` with
+equal names, or is an nnU-Net v2 folder.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +89,8 @@ def train(
             raise InputError(
                 "fold-unknown", f"There is no fold {fold} of {run.folds}.", "Folds count from 0."
             )
-        result = trained(output, device, tell, fold)
+        with _resumable():
+            result = trained(output, device, tell, fold)
     if result is None:
         return
     outcome = result.outcome
@@ -99,6 +103,18 @@ def train(
     print_table([header, *rows])
     for name in ("model", "report.html", "curve.png"):
         print(output / name)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Whoever stops a training is told that nothing is lost."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        print("The last checkpoint is kept: go on with --resume.", file=sys.stderr)
+        raise
 
 
 def _figure(value: float | None) -> str:

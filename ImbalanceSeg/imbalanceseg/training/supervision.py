@@ -44,20 +44,20 @@ class DeepSupervision(nn.Module):
 def thinned_label(label: Tensor, logits: Tensor) -> Tensor:
     """A label of the size of the logits: every n-th voxel along each axis.
 
-    Where that one is unlabelled, the lowest class among those that it stands for: a painted slice
-    must not vanish because its number is odd.
+    Where that one is unlabelled, the first labelled one of those that it stands for: a painted
+    slice must not vanish because its number is odd.
 
     Args:
         label: integers ``[B, 1, ...]``, 255 unlabelled.
         logits: ``[B, C, ...]``, each side that of the label over a whole number.
     """
-    thinned = _thinned(label, logits)
-    if not bool((thinned == UNLABELLED).any()):
-        return thinned
-    pool = torch.nn.functional.max_pool3d if label.ndim == 5 else torch.nn.functional.max_pool2d
-    steps = _steps(label, logits)
-    lowest = -pool(-label.float(), steps, steps)
-    return torch.where(thinned == UNLABELLED, lowest.to(label.dtype), thinned)
+    for axis, step in enumerate(_steps(label, logits), start=2):
+        every = [slice(None)] * axis
+        thinned = label[*every, ::step]
+        for later in range(1, step):
+            thinned = torch.where(thinned == UNLABELLED, label[*every, later::step], thinned)
+        label = thinned
+    return label
 
 
 def _thinned(values: Tensor, logits: Tensor) -> Tensor:

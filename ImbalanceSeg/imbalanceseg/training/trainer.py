@@ -145,7 +145,8 @@ class Trainer:
             ModelError: ``training-diverged`` when the loss is not finite; the last checkpoint was
                 made before. ``out-of-memory`` when not even one patch fits.
         """
-        before, started, saved = self.standing.seconds, time.monotonic(), time.monotonic()
+        before, started = self.standing.seconds, time.monotonic()
+        saved = before
         recent: list[Tensor] = []
         workers = self._workers()
         with Prefetcher(self._batch, workers) as batches, self.log:
@@ -161,10 +162,10 @@ class Trainer:
                     recent = []
                     self._judge(loss, due or last)
                     self.standing.ended = self.standing.ended or self._end(last)
-                    late = time.monotonic() - saved > _CHECKPOINT_SECONDS
+                    late = seconds - saved > _CHECKPOINT_SECONDS
                     if due or late or self.standing.ended:
                         self._save()
-                        saved = time.monotonic()
+                        saved = seconds
                 self._tell(recent)
         return self._best()
 

@@ -13,7 +13,7 @@ SIDE = 24
 
 
 def write_balls(folder: Path, cases: int = 6, flat: bool = False, sparse: bool = False) -> Path:
-    """An nnU-Net v2 folder; one class, one ball a case; with ``sparse`` two labelled slices."""
+    """An nnU-Net v2 folder; one class, one ball a case; with ``sparse`` three painted slices."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     for number in range(cases):
@@ -24,10 +24,10 @@ def write_balls(folder: Path, cases: int = 6, flat: bool = False, sparse: bool =
         label = (((places - centre) ** 2).sum(-1) < 25).astype(np.uint8)
         image = (draw.normal(size=shape) * 0.3 + 2 * label + 5).astype(np.float32)
         if sparse:
-            middle = int(centre[0])
-            kept = label[[middle, 2]].copy()
-            label = np.full_like(label, 255)
-            label[[middle, 2]] = kept
+            z, y, x = centre.astype(int)
+            painted = np.zeros(shape, bool)
+            painted[z] = painted[:, y] = painted[:, :, x] = True
+            label = np.where(painted, label, 255).astype(np.uint8)
         ending = "png" if flat else "nii.gz"
         if flat:
             image = np.clip(image * 25, 0, 255).astype(np.uint8)

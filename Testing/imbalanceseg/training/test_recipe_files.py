@@ -170,7 +170,7 @@ def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
             "wonder:",
             11,
             "schedule.wonder is unknown; allowed: name, warmup, power, factor, patience, "
-            "lowest.",
+            "milestones, lowest.",
         ),
         (
             "power: 0.9",

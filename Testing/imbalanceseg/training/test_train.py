@@ -261,7 +261,7 @@ class TestFolds:
 
 def test_sparse_slices_teach_the_whole_volume(tmp_path, small_recipe):
     data = write_balls(tmp_path / "data", sparse=True)
-    folder = begun(data, tmp_path / "run", small_recipe, iterations=150)
+    folder = begun(data, tmp_path / "run", small_recipe, iterations=80)
     result = train(folder)
     assert read_run(folder).plan.loss == "partial_label"
     dense = write_balls(tmp_path / "dense")
@@ -320,3 +320,20 @@ def test_recipes_in_2d_train(tmp_path, name):
     start_run(data, folder, recipe, name, iterations=1)
     train(folder)
     assert np.isfinite(read_log(folder / "fold_0" / LOG)["loss"]).all()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(balls, small_recipe, tmp_path):
+    folder = tmp_path / "run"
+    process = command(balls, "-o", folder, "--recipe", small_recipe, "--iterations", 5000)
+    begin = time.monotonic()
+    while not (folder / "fold_0" / CHECKPOINT).exists():
+        assert process.poll() is None
+        assert time.monotonic() - begin < 120
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert not (folder / "model").exists()
