@@ -59,7 +59,7 @@ def plan(
     from imbalanceseg.io import write_text
     from imbalanceseg.planning.dataset import open_dataset
     from imbalanceseg.planning.fingerprint import fingerprint
-    from imbalanceseg.planning.plan import make_plan
+    from imbalanceseg.planning.plan import decisions, make_plan
     from imbalanceseg.session import output_folder
 
     described = open_dataset(dataset, instances)
@@ -75,7 +75,7 @@ def plan(
         return
     _print_classes(found, made)
     print()
-    for decision, value in _decisions(made):
+    for decision, value in decisions(made):
         print(f"{decision}: {value}")
         print(f"    {made.reasons[decision]}")
 
@@ -98,22 +98,3 @@ def _print_classes(found: Fingerprint, made: Plan) -> None:
             )
         )
     print_table(rows)
-
-
-def _decisions(made: Plan) -> list[tuple[str, str]]:
-    def listed(values: tuple[float, ...]) -> str:
-        return " x ".join(f"{value:g}" for value in values)
-
-    kernels = ", ".join(listed(kernel) for kernel in made.kernels)
-    schemes = ", ".join(one.scheme for one in made.normalization)
-    shares = {kind: share for kind, share in made.sampling if share}
-    sampling = ", ".join(f"{share:.0%} {kind}" for kind, share in shares.items())
-    return [
-        ("spacing", f"{listed(made.spacing_mm)} mm"),
-        ("patch", f"{listed(made.patch)} voxels"),
-        ("batch", str(made.batch)),
-        ("network", f"{made.network}, kernels {kernels}"),
-        ("normalization", schemes),
-        ("loss", made.loss),
-        ("sampling", sampling),
-    ]

@@ -224,6 +224,26 @@ def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
     )
 
 
+def decisions(plan: Plan) -> list[tuple[str, str]]:
+    """What was decided, for people: ``(decision, value)``, each with a reason of that name."""
+    kernels = ", ".join(_by(kernel) for kernel in plan.kernels)
+    schemes = ", ".join(one.scheme for one in plan.normalization)
+    shares = {kind: share for kind, share in plan.sampling if share}
+    return [
+        ("spacing", f"{_by(plan.spacing_mm)} mm"),
+        ("patch", f"{_by(plan.patch)} voxels"),
+        ("batch", str(plan.batch)),
+        ("network", f"{plan.network}, kernels {kernels}"),
+        ("normalization", schemes),
+        ("loss", plan.loss),
+        ("sampling", ", ".join(f"{share:.0%} {kind}" for kind, share in shares.items())),
+    ]
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
 def _numbered_classes(found: Fingerprint) -> dict[int, str]:
     return {0: "background", **{value: f"class {value}" for value in found.classes}}
 

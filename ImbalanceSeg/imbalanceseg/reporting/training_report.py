@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imbalanceseg.io import atomic_path, write_text
-from imbalanceseg.planning.plan import Plan
+from imbalanceseg.planning.plan import Plan, decisions
 
 if TYPE_CHECKING:
     from imbalanceseg.training.outcome import Member, Outcome
@@ -86,7 +86,7 @@ def _page(
         (score.case, *map(_figure, score.dice))
         for score in sorted(outcome.cases, key=lambda s: min(_known(s.dice), default=1.0))
     ]
-    decisions = [(name, reason) for name, reason in plan.reasons.items()]
+    planned = [(name, value, plan.reasons[name]) for name, value in decisions(plan)]
     steps = [
         (
             f"fold {number}",
@@ -116,7 +116,7 @@ def _page(
         "<h2>How it went</h2>",
         _table(("network", "iterations", "time", "best at", "end"), steps),
         "<h2>The plan and its reasons</h2>",
-        _table(("decision", "why"), decisions),
+        _table(("decision", "value", "why"), planned),
         "<h2>Held-out cases, worst first, before post-processing</h2>",
         _table(("case", *names), cases),
     ]
