@@ -43,6 +43,17 @@ def fast_precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16())
 
 
+def fast_layout(device: torch.device, spatial_dims: int = 3) -> torch.memory_format:
+    """The order of a network's tensors in memory that the device convolves fastest.
+
+    Channels last on CUDA. Processors reorder for themselves, and lose a quarter of the time where
+    the tensors come channels last.
+    """
+    if device.type != "cuda":
+        return torch.contiguous_format
+    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last
+
+
 def cpu_has_bf16() -> bool:
     """Whether this processor has bfloat16 instructions."""
     return bool(torch.cpu._is_avx512_bf16_supported())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
+from imbalanceseg.inference.device import fast_layout
 from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.inference.tiles import probability
 from imbalanceseg.models.bundle import Model
@@ -36,13 +37,13 @@ def map_maker(network: nn.Module, model: Model, names: Sequence[str]) -> Callabl
         names: of the maps, in the order of :data:`MAPS`.
     """
     weakened = pruned_copy(network, model.card.hardness.sparsity) if "hardness" in names else None
-    last = torch.channels_last_3d if model.card.spatial_dims == 3 else torch.channels_last
+    layout = fast_layout(next(network.parameters()).device, model.card.spatial_dims)
     for each in (network, weakened):
         if each is not None:
-            each.to(memory_format=last)  # type: ignore[call-overload]
+            each.to(memory_format=layout)  # type: ignore[call-overload]
 
     def maps_of(patch: Tensor) -> Tensor:
-        patch = patch.to(memory_format=last)
+        patch = patch.to(memory_format=layout)
         maps = []
         if "attention" in names:
             logits, attention = cast(WingsNet, network).forward_with_attention(patch)

@@ -13,6 +13,7 @@ from math import prod
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
+from imbalanceseg.errors import ModelError
 from imbalanceseg.networks.sizes import require_multiples
 
 _NORM = ("instance", {"affine": True})
@@ -28,6 +29,10 @@ class NnUNet(nn.Module):
         strides: stride into every stage; that of the first is 1.
         features: channels of every stage; 32, 64, ... up to 320 (512 in 2D) when None.
         deep_supervision: in training mode, give the logits of coarser stages too.
+
+    Raises:
+        ModelError: ``network-arguments`` when kernels, strides and features name different numbers
+            of stages.
     """
 
     def __init__(
@@ -43,12 +48,21 @@ class NnUNet(nn.Module):
         axes = len(kernels[0])
         most = 512 if axes == 2 else 320
         widths = list(features or (min(32 * 2**n, most) for n in range(len(kernels))))
+        stages = (len(kernels), len(strides), len(widths))
+        if len(set(stages)) > 1:
+            raise ModelError(
+                "network-arguments",
+                "The network has kernels for {}, strides for {} and features for {} stages.".format(
+                    *stages
+                ),
+                "Give as many of each, one for every stage; a plan gives kernels and strides.",
+            )
         self.strides = [tuple(s) for s in strides]
         self.deep_supervision = deep_supervision
         self.encoder = nn.ModuleList(
             UnetBasicBlock(axes, before, width, list(kernel), list(stride), _NORM)
             for before, width, kernel, stride in zip(
-                [in_channels, *widths], widths, kernels, strides, strict=False
+                [in_channels, *widths[:-1]], widths, kernels, strides, strict=True
             )
         )
         self.decoder = nn.ModuleList(

@@ -1,7 +1,9 @@
 """Train the airway model: WingsNet with the General Union loss on synthetic chest CT.
 
 ``python -m imbalanceseg.training.airway --masks FOLDER -o RUN`` runs the recipe
-``recipes/synthetic/airway.yaml``; the same command continues a run that was interrupted.
+``recipes/synthetic/airway.yaml``; with ``--recipe recipes/synthetic/airway-stage2.yaml --weights
+RUN/airway.safetensors`` the second stage goes on from there. The same command continues a run that
+was interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imbalanceseg.errors import ModelError
-from imbalanceseg.inference.device import fast_precision
+from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.io import atomic_path, write_text
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
@@ -104,7 +106,12 @@ class TrainingState:
 
 
 def train_airway(
-    recipe: AirwayRecipe, masks: Path | None, run: Path, library: Path, device: str = "cpu"
+    recipe: AirwayRecipe,
+    masks: Path | None,
+    run: Path,
+    library: Path,
+    device: str = "cpu",
+    weights: Path | None = None,
 ) -> WingsNet:
     """Run or continue a recipe and return the averaged network.
 
@@ -114,9 +121,10 @@ def train_airway(
         run: receives ``checkpoint/`` and ``log.csv``.
         library: where anatomies are kept between runs.
         device: torch device.
+        weights: what a new run starts from; random weights when None.
     """
     run.mkdir(parents=True, exist_ok=True)
-    state = _start(recipe, run, device)
+    state = _start(recipe, run, device, weights)
     validation = validation_set(recipe, library, device)
     source = SyntheticAirwayPatches(
         chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm),
@@ -152,7 +160,8 @@ def _step(
 ) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(iteration)
-    image = normalized(hu, recipe.clip_hu).to(memory_format=torch.channels_last_3d)
+    image = normalized(hu, recipe.clip_hu)
+    image = image.to(memory_format=fast_layout(image.device))
     with fast_precision(image.device):
         output = state.network(image)
     loss = loss_function(output, label, weight=weight)
@@ -196,7 +205,7 @@ def _validate(
     hit = predicted = true = 0.0
     for image, label in patches:
         with fast_precision(image.device):
-            found = network(image.to(memory_format=torch.channels_last_3d)) > 0
+            found = network(image.to(memory_format=fast_layout(image.device))) > 0
         hit += float((found * label).sum())
         predicted += float(found.sum())
         true += float(label.sum())
@@ -204,9 +213,11 @@ def _validate(
     return [round(f, 4) for f in figures]
 
 
-def _start(recipe: AirwayRecipe, run: Path, device: str) -> TrainingState:
+def _start(recipe: AirwayRecipe, run: Path, device: str, weights: Path | None) -> TrainingState:
     torch.manual_seed(recipe.seed)
     network, average = (_placed(WingsNet(), device) for _ in range(2))
+    if weights is not None:
+        network.load_state_dict(load_file(weights))
     network.train()
     average.eval()
     average.load_state_dict(network.state_dict())
@@ -223,7 +234,8 @@ def _start(recipe: AirwayRecipe, run: Path, device: str) -> TrainingState:
 
 
 def _placed(network: WingsNet, device: str) -> WingsNet:
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    layout = fast_layout(torch.device(device))
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
     return network
 
 
@@ -281,12 +293,14 @@ def main(
     masks: Annotated[Path | None, typer.Option(help="Folder of the Med-MPD label maps.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Recipe; the shipped one if absent.")] = None,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+    weights: Annotated[Path | None, typer.Option(help="What a new run starts from.")] = None,
 ) -> None:
     """Train the airway model, or continue an interrupted run."""
     torch.set_flush_denormal(True)
-    network = train_airway(read_recipe(recipe), masks, output, output.parent / "anatomies", device)
-    with atomic_path(output / "airway.safetensors") as weights:
-        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)
+    library = output.parent / "anatomies"
+    network = train_airway(read_recipe(recipe), masks, output, library, device, weights)
+    with atomic_path(output / "airway.safetensors") as path:
+        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, path)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ class PatchSampling:
 
     Attributes:
         small_airway: share of patches centred on an airway of 1 to 2.5 mm radius.
-        airway: share centred on a wider airway.
+        airway: share centred on a wider airway. Both lie evenly along the airways' length: evenly
+            over their volume, nearly all would lie in the trachea.
         pleura: share centred within 6 mm of the lung's surface and away from airways, where thin
             dark tongues of lung resemble a bronchus; the rest is anywhere in the body.
         rotation_degrees: largest rotation about a random axis.
@@ -76,12 +77,10 @@ class SyntheticAirwayPatches:
     def _patch(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
         which = int(self.rng.integers(len(self.stacks)))
         stack, centres = self.stacks[which], self.centres[which]
-        centre = centres[self._kind()]
-        if not len(centre):
-            centre = centres["body"]
-        voxel = centre[self.rng.integers(len(centre))] + self.rng.integers(
-            -side // 4, side // 4 + 1, 3
-        )
+        places = centres[self._kind()]
+        if not len(places.voxels):
+            places = centres["body"]
+        voxel = places.drawn(self.rng) + self.rng.integers(-side // 4, side // 4 + 1, 3)
         zoom = float(self.rng.uniform(*self.sampling.zoom))
         warped = self._warp(stack, voxel, side, zoom)
         maps = dict(zip(self.names, warped, strict=True))
@@ -129,18 +128,36 @@ def normalized(hu: Tensor, clip: tuple[float, float]) -> Tensor:
     return ((hu - low) / (high - low)).clamp(0, 1)
 
 
-def _centres(anatomy: ChestAnatomy) -> dict[str, np.ndarray]:
-    airway = anatomy.airway_distance_mm < 0
+@dataclass(frozen=True)
+class _Places:
+    """Voxels that patches are centred near, ``[n, 3]``, and the running sum of their weights."""
+
+    voxels: np.ndarray
+    weight_up_to: np.ndarray | None = None
+
+    def drawn(self, rng: np.random.Generator) -> np.ndarray:
+        if self.weight_up_to is None:
+            return self.voxels[rng.integers(len(self.voxels))]
+        at = np.searchsorted(self.weight_up_to, rng.random() * self.weight_up_to[-1], side="right")
+        return self.voxels[min(int(at), len(self.voxels) - 1)]
+
+
+def _centres(anatomy: ChestAnatomy) -> dict[str, _Places]:
+    airway, radius = anatomy.airway_distance_mm < 0, anatomy.airway_radius_mm
     low, high = _SMALL_AIRWAY_RADIUS_MM
-    wide = airway & (anatomy.airway_radius_mm >= high)
-    small = airway & ~wide & (anatomy.airway_radius_mm >= low)
+
+    def along(mask: np.ndarray) -> _Places:
+        """Evenly over length: a tube has as many voxels in a slice as its radius squared."""
+        sections = np.square(radius[mask].astype(np.float64))
+        return _Places(np.argwhere(mask), np.cumsum(1.0 / sections))
+
     body = (anatomy.body_distance_mm < 15)[::4, ::4, ::4]
     pleura = (np.abs(anatomy.lung_distance_mm) < 6) & (anatomy.airway_distance_mm > 10)
     return {
-        "small": np.argwhere(small),
-        "airway": np.argwhere(wide),
-        "pleura": np.argwhere(pleura[::4, ::4, ::4]) * 4,
-        "body": np.argwhere(body) * 4,
+        "small": along(airway & (radius >= low) & (radius < high)),
+        "airway": along(airway & (radius >= high)),
+        "pleura": _Places(np.argwhere(pleura[::4, ::4, ::4]) * 4),
+        "body": _Places(np.argwhere(body) * 4),
     }
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
-from imbalanceseg.inference.device import fast_precision
+from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.io import write_text
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
@@ -111,7 +111,7 @@ class Trainer:
         self.folder, self.budget, self.seed = folder, budget, seed
         self.device, self.ranks, self.progress = device, ranks, progress
         self.classes = class_count(plan)
-        self.layout = torch.channels_last_3d if len(plan.patch) == 3 else torch.channels_last
+        self.layout = fast_layout(device, len(plan.patch))
         self.state = self._begun()
         self.validated = int(self._share() * _VALIDATIONS)
         self.patch = training_patch(plan, recipe, self.state.network)

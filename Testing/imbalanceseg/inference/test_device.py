@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imbalanceseg.errors import InputError
-from imbalanceseg.inference.device import fast_precision, pick_device
+from imbalanceseg.inference.device import fast_layout, fast_precision, pick_device
 
 
 def test_auto_takes_what_there_is():
@@ -49,3 +49,16 @@ def test_autocast_follows_the_processor(monkeypatch, has_bf16):
         product = a @ a
     assert product.dtype == (torch.bfloat16 if has_bf16 else torch.float32)
     assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "axes", "layout"),
+    [
+        ("cpu", 3, torch.contiguous_format),
+        ("cpu", 2, torch.contiguous_format),
+        ("cuda", 3, torch.channels_last_3d),
+        ("cuda:1", 2, torch.channels_last),
+    ],
+)
+def test_channels_come_last_on_cuda_only(device, axes, layout):
+    assert fast_layout(torch.device(device), axes) == layout

@@ -202,6 +202,7 @@ def test_unknown_names_and_arguments_are_refused():
         ("unet2d5", {"layout": "six"}),
         ("vnet", {"in_channels": 3}),
         ("vnet", {"depth": 3}),
+        ("nnunet", {"features": (4, 8)}),
     ):
         with pytest.raises(ModelError) as caught:
             create_network(name, **arguments)

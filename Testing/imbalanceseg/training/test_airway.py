@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.training import airway
-from imbalanceseg.training.airway import AirwayRecipe, train_airway
+from imbalanceseg.training.airway import AirwayRecipe, read_recipe, train_airway
 
 SHIPPED = Path(airway.__file__).parent / "recipes" / "synthetic" / "airway.yaml"
 
@@ -131,6 +131,26 @@ def test_another_seed_trains_another_network(finished, tiny_recipe, anatomies, t
     assert not same_weights(finished, train_airway(other, None, tmp_path / "two", anatomies))
 
 
+def test_a_second_stage_starts_from_the_weights_of_the_first(
+    finished, tiny_recipe, anatomies, tmp_path
+):
+    weights = tmp_path / "first.safetensors"
+    save_file({k: v.half() for k, v in finished.state_dict().items()}, weights)
+    state = airway._start(tiny_recipe, tmp_path / "two", "cpu", weights)
+    for network in (state.network, state.average):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, finished.state_dict()[name].half().float())
+    second = train_airway(tiny_recipe, None, tmp_path / "two", anatomies, weights=weights)
+    assert not same_weights(finished, second)
+    resumed = train_airway(tiny_recipe, None, tmp_path / "two", anatomies, weights=weights)
+    assert same_weights(second, resumed)
+
+
+def test_the_second_stage_is_a_recipe_for_large_patches():
+    recipe = read_recipe(SHIPPED.with_name("airway-stage2.yaml"))
+    assert min(phase.side for phase in recipe.phases) >= 128
+
+
 def test_a_run_leaves_a_log_and_a_checkpoint(finished, tiny_recipe, tmp_path):
     (row,) = rows_of(tmp_path / "one")
     assert row["iteration"] == tiny_recipe.iterations
@@ -155,7 +175,7 @@ def test_a_finished_run_is_not_run_again(finished, tiny_recipe, anatomies, tmp_p
 def test_a_checkpoint_brings_everything_back(tiny_recipe, anatomies, tmp_path):
     with interrupted_after(3):
         train_airway(tiny_recipe, None, tmp_path, anatomies)
-    state = airway._start(tiny_recipe, tmp_path, "cpu")
+    state = airway._start(tiny_recipe, tmp_path, "cpu", None)
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert state.iteration == int(kept["iteration"]) == 3
     assert state.seconds == pytest.approx(float(kept["seconds"]))

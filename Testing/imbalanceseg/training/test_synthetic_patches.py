@@ -92,6 +92,25 @@ def test_airway_centred_patches_hold_airway(small_chest):
     assert holding(PatchSampling(small_airway=0.0, airway=0.0)) < 0.9
 
 
+def test_wide_airways_are_visited_evenly_along_their_length():
+    """A tube four times as wide has 16 times the voxels of one as long, and as many patches."""
+    chest = ball_chest(5.0)
+    _, y, x = np.indices(chest.airway_distance_mm.shape)
+    thin = np.hypot(y - 18, x - 18) - 3
+    thick = np.hypot(y - 48, x - 48) - 12
+    tubes = replace(
+        chest,
+        airway_distance_mm=np.clip(np.minimum(thin, thick), -12, 12).astype(np.float16),
+        airway_radius_mm=np.where(thin < thick, 3, 12).astype(np.float16),
+    )
+    places = synthetic_patches._centres(tubes)["airway"]
+    rng = np.random.default_rng(0)
+    drawn = np.stack([places.drawn(rng) for _ in range(2000)])
+    assert np.mean(drawn[:, 1] < 33) == pytest.approx(0.5, abs=0.05)
+    assert drawn[:, 0].min() < 4
+    assert drawn[:, 0].max() > 67
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_without_turn_or_zoom_the_warp_is_a_flipped_crop(small_chest, seed):
     source = SyntheticAirwayPatches([small_chest], seed, STILL)

@@ -276,7 +276,7 @@ RECIPES_IN_3D = {
     "unet2d5-vs": {"layout": "paper", "features": 4},
     "two-pathway": {"features": [4, 4, 8, 8]},
     "wingsnet": {},
-    "blob-lesion": {"features": [4, 8, 8]},
+    "blob-lesion": {},
     "nnunet": {},
     "nnunet-early": {},
 }
