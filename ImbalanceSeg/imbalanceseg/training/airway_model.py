@@ -175,8 +175,8 @@ def airway_card(
         ),
         metrics=metrics,
         limitations=(
-            "Trained for four and a quarter hours on two processor cores, on synthetic CT only; one "
-            "real scan was seen while building.",
+            "Trained for four and a quarter hours on two processor cores, on synthetic CT only; "
+            "one real scan was seen while building.",
             "No expert reference exists for that scan: it was compared with region growing.",
             "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
             "lobectomy, photon-counting CT, slices thicker than 3 mm.",
