@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
+from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.channels import input_channels, slices_of
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.maps import MAPS, map_maker, offers_attention
@@ -78,19 +79,20 @@ def segment(
     clock.lap("prepare")
     views = [map_maker(network, model, names) for network in networks]
     counter = _TileCounter(card, seen, progress)
-    found = [
-        None
-        if volume is None
-        else tiled_mean(
-            views,
-            volume.voxels.to(chosen),
-            _tile(card, volume),
-            card.tile_overlap,
-            _mirrored(card, tta),
-            told=counter,
-        )
-        for volume in seen
-    ]
+    with kept_memory():
+        found = [
+            None
+            if volume is None
+            else tiled_mean(
+                views,
+                volume.voxels.to(chosen),
+                _tile(card, volume),
+                card.tile_overlap,
+                _mirrored(card, tta),
+                told=counter,
+            )
+            for volume in seen
+        ]
     counter.finish()
     clock.lap("network")
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imbalanceseg.errors import ModelError
+from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.io import atomic_path, write_text
 from imbalanceseg.losses import create_loss
@@ -298,7 +299,8 @@ def main(
     """Train the airway model, or continue an interrupted run."""
     torch.set_flush_denormal(True)
     library = output.parent / "anatomies"
-    network = train_airway(read_recipe(recipe), masks, output, library, device, weights)
+    with kept_memory():
+        network = train_airway(read_recipe(recipe), masks, output, library, device, weights)
     with atomic_path(output / "airway.safetensors") as path:
         save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, path)
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
+from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.io import write_text
 from imbalanceseg.planning.plan import Plan
@@ -149,7 +150,7 @@ class Trainer:
         saved = before
         recent: list[Tensor] = []
         workers = self._workers()
-        with Prefetcher(self._batch, workers) as batches, self.log:
+        with kept_memory(), Prefetcher(self._batch, workers) as batches, self.log:
             while not self.standing.ended:
                 self._look_for_hard_places(batches)
                 recent.append(self._fitting_step(batches))
