@@ -181,7 +181,6 @@ def airway_card(
             "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
             "lobectomy, photon-counting CT, slices thicker than 3 mm.",
             "Beyond the segmental bronchi much is missed; the wall is partly counted as lumen.",
-            "On synthetic CT of a patient kept apart, plain region growing found more of the tree.",
         ),
         references=(
             "Zheng et al., Alleviating Class-wise Gradient Imbalance for Pulmonary Airway "
