@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
-# Where the thresholds of glibc come to rest by themselves in a process with large blocks.
+# As high as glibc sets them by itself.
 _USUAL_TRIM, _USUAL_MMAP = 64 * 2**20, 32 * 2**20
 
 
@@ -18,7 +18,8 @@ def kept_memory() -> Iterator[None]:
     """Let glibc keep freed blocks of any size inside, and give all of them back at the end.
 
     By default every block above 32 MiB is fetched from the system anew and cleared page by page,
-    which takes up to half of a network's time on a processor. Without glibc nothing is changed.
+    which takes up to half of a network's time on a processor. The setting is the whole process's.
+    Without glibc nothing is changed.
     """
     libc = _glibc()
     if libc is None:

@@ -46,12 +46,12 @@ def fast_precision(device: torch.device) -> AbstractContextManager[object]:
 def fast_layout(device: torch.device, spatial_dims: int = 3) -> torch.memory_format:
     """The order of a network's tensors in memory that the device convolves fastest.
 
-    Channels last on CUDA. Processors reorder for themselves, and lose a quarter of the time where
-    the tensors come channels last.
+    Channels last, except in 3D on a processor: there it costs up to a quarter of the time, while
+    in 2D it gains as much (2 cores, networks of this package, training and inference).
     """
-    if device.type != "cuda":
-        return torch.contiguous_format
-    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last
+    if spatial_dims == 2:
+        return torch.channels_last
+    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
 
 
 def cpu_has_bf16() -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, combinations
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
@@ -78,22 +80,7 @@ def segment(
     progress(ProgressEvent("prepare", 1, 1))
     clock.lap("prepare")
     views = [map_maker(network, model, names) for network in networks]
-    counter = _TileCounter(card, seen, progress)
-    with kept_memory():
-        found = [
-            None
-            if volume is None
-            else tiled_mean(
-                views,
-                volume.voxels.to(chosen),
-                _tile(card, volume),
-                card.tile_overlap,
-                _mirrored(card, tta),
-                told=counter,
-            )
-            for volume in seen
-        ]
-    counter.finish()
+    found = _through_networks(views, seen, chosen, card, tta, progress)
     clock.lap("network")
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
     grids = [Grid.of(piece[0]) for piece in pieces]
@@ -136,6 +123,34 @@ class _Clock:
         now = time.monotonic()
         self.laps[stage] = round(now - self._since, 3)
         self._since = now
+
+
+def _through_networks(
+    views: Sequence[Callable[[Tensor], Tensor]],
+    seen: Sequence[WorkingVolume | None],
+    device: torch.device,
+    card: ModelCard,
+    tta: bool,
+    progress: ProgressCallback,
+) -> list[Tensor | None]:
+    """Probabilities and maps of every piece, ``[M, ...]``; None where there is nothing to see."""
+    counter = _TileCounter(card, seen, progress)
+    with kept_memory():
+        found = [
+            None
+            if volume is None
+            else tiled_mean(
+                views,
+                volume.voxels.to(device),
+                _tile(card, volume),
+                card.tile_overlap,
+                _mirrored(card, tta),
+                told=counter,
+            )
+            for volume in seen
+        ]
+    counter.finish()
+    return found
 
 
 class _TileCounter:

@@ -217,7 +217,8 @@ def _validate(
 def _start(recipe: AirwayRecipe, run: Path, device: str, weights: Path | None) -> TrainingState:
     torch.manual_seed(recipe.seed)
     network, average = (_placed(WingsNet(), device) for _ in range(2))
-    if weights is not None:
+    path = run / "checkpoint.safetensors"
+    if weights is not None and not path.is_file():
         network.load_state_dict(load_file(weights))
     network.train()
     average.eval()
@@ -226,7 +227,6 @@ def _start(recipe: AirwayRecipe, run: Path, device: str, weights: Path | None) -
         network.parameters(), recipe.rate(0), weight_decay=recipe.weight_decay
     )
     state = TrainingState(network, average, optimizer)
-    path = run / "checkpoint.safetensors"
     if path.is_file():
         _load(state, load_file(path, device=device))
         torch.manual_seed(recipe.seed + state.iteration)

@@ -24,7 +24,7 @@ class PatchSampling:
     Attributes:
         small_airway: share of patches centred on an airway of 1 to 2.5 mm radius.
         airway: share centred on a wider airway. Both lie evenly along the airways' length: evenly
-            over their volume, nearly all would lie in the trachea.
+            over their volume, most would lie in the trachea.
         pleura: share centred within 6 mm of the lung's surface and away from airways, where thin
             dark tongues of lung resemble a bronchus; the rest is anywhere in the body.
         rotation_degrees: largest rotation about a random axis.

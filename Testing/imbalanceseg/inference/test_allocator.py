@@ -44,10 +44,15 @@ def test_an_error_inside_comes_out_and_the_memory_is_given_back(glibc):
     assert glibc.calls[-1][0] == "malloc_trim"
 
 
-def test_without_glibc_nothing_happens(monkeypatch):
-    monkeypatch.setattr(allocator, "_glibc", lambda: None)
+@pytest.mark.parametrize("platform", ["darwin", "win32", "linux"])
+def test_without_glibc_the_work_is_done_all_the_same(monkeypatch, platform):
+    monkeypatch.setattr(allocator.sys, "platform", platform)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    done = []
     with kept_memory():
-        pass
+        done.append(platform)
+    assert done == [platform]
+    assert allocator._glibc() is None
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")

@@ -55,10 +55,10 @@ def test_autocast_follows_the_processor(monkeypatch, has_bf16):
     ("device", "axes", "layout"),
     [
         ("cpu", 3, torch.contiguous_format),
-        ("cpu", 2, torch.contiguous_format),
+        ("cpu", 2, torch.channels_last),
         ("cuda", 3, torch.channels_last_3d),
         ("cuda:1", 2, torch.channels_last),
     ],
 )
-def test_channels_come_last_on_cuda_only(device, axes, layout):
+def test_channels_come_last_except_in_3d_on_a_processor(device, axes, layout):
     assert fast_layout(torch.device(device), axes) == layout
