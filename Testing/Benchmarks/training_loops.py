@@ -311,7 +311,7 @@ def _random_transforms(plan: Plan, recipe: Recipe, patch: Sequence[int]) -> list
     often, both = recipe.augmentation, ("image", "label")
     sampling = recipe.sampling or plan.sampling
     foreground = sampling.foreground + sampling.instance + sampling.hard_skeleton
-    turn = often.rotation_degrees * pi / 180
+    turn = (30 if often.rotation_degrees is None else often.rotation_degrees) * pi / 180
     low, high = often.zoom_range
     found: list[tuple[float, Callable[[float], Any]]] = [
         (

@@ -36,13 +36,12 @@ from statistics import mean, median
 from time import perf_counter, sleep
 
 import psutil
-import torch
 from rich.console import Console
 from rich.table import Table
 from training_loops import MONAI, NNUNET, OURS, Loop, describe, described
 
 from imbalanceseg.atomic import write_json
-from imbalanceseg.inference.device import cpu_has_bf16
+from imbalanceseg.inference.device import cpu_has_bf16, gpu_has_bf16
 
 _MONAI_WORKERS = (0, 2)
 _QUIET_CORES, _QUIET_AFTER, _QUIET_AT_MOST = 0.1, 0.2, 20.0
@@ -218,7 +217,7 @@ def begun(work: Path, loop: Loop, device: str, python: Path) -> Child:
 
 def loops(device: str, nnunet: bool) -> list[Loop]:
     """All that can be measured here."""
-    fast = cpu_has_bf16() if device == "cpu" else torch.cuda.is_bf16_supported()
+    fast = cpu_has_bf16() if device == "cpu" else gpu_has_bf16()
     precisions = ["float32", "bfloat16"] if fast else ["float32"]
     found = [Loop(MONAI, p, workers) for p in precisions for workers in _MONAI_WORKERS]
     if nnunet:

@@ -39,7 +39,7 @@ def pick_device(name: str = "auto") -> torch.device:
 def fast_precision(device: torch.device) -> AbstractContextManager[object]:
     """Autocast to bfloat16 where the hardware multiplies it natively, else float32."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+        return torch.autocast("cuda", torch.bfloat16, enabled=gpu_has_bf16())
     return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16())
 
 
@@ -52,6 +52,11 @@ def fast_layout(device: torch.device, spatial_dims: int = 3) -> torch.memory_for
     if spatial_dims == 2:
         return torch.channels_last
     return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
+
+
+def gpu_has_bf16() -> bool:
+    """Whether the present GPU multiplies bfloat16 itself, and does not only emulate it."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16() -> bool:

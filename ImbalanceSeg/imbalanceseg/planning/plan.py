@@ -34,7 +34,7 @@ _MANY_COMPONENTS = 3.0
 _SPREAD_SIZES = 10.0
 _RARE_SHARE = 0.005
 _CROP_MATTERS = 0.75
-_FULLY_LABELLED = 0.999
+_SPARSELY_LABELLED = 0.5
 
 Preset = Literal["v2", "early"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -171,6 +171,8 @@ def make_plan(
         reasons["spacing"] += " Labels are resampled class by class with cubic splines."
     normalization = _normalization(dataset, found, preset, reasons)
     loss, settings, sampling = _imbalance(found, labels, reasons)
+    if _SPARSELY_LABELLED <= found.labelled_share < 1:
+        reasons["loss"] += f" The {1 - found.labelled_share:.1%} of unlabelled voxels are left out."
     names = dataset.channel_names or tuple(f"channel {n}" for n in range(found.channels))
     return Plan(
         dataset=dataset.name,
@@ -352,7 +354,7 @@ def _imbalance(
     """Loss and sampler, from how sparse, thin, scattered and rare the foreground is."""
     rarest = min(found.classes.values(), key=lambda c: c.voxel_share)
     share = f"the rarest class is {rarest.voxel_share:.2%} of a case"
-    if found.labelled_share < _FULLY_LABELLED:
+    if found.labelled_share < _SPARSELY_LABELLED:
         reasons["loss"] = (
             f"Only {found.labelled_share:.1%} of the voxels are labelled: partial_label leaves out "
             "the rest, and does not push down a class that the painted slices lack."
@@ -383,7 +385,7 @@ def _imbalance(
             f"One small compact object ({share}): hardness_weighted_dice lets its hard voxels "
             "weigh more."
         )
-        reasons["sampling"] = "Half of the patches on the object, so that every batch has it."
+        reasons["sampling"] = "Half of the patches on the object: elsewhere is easy."
         return "hardness_weighted_dice", {}, Sampling(foreground=0.5)
     reasons["loss"] = (
         f"Compact objects of ordinary size ({len(labels) - 1 or 1} classes; {share}): Dice and "

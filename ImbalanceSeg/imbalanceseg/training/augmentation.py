@@ -19,7 +19,7 @@ from torch import Tensor
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.training.recipe import Augmentation
 
-_IN_PLANE_DEGREES = 180.0
+_DEGREES, _IN_PLANE_DEGREES = 30.0, 180.0
 _NOISE = (0.0, 0.3)
 _BLUR_VOXELS = (0.5, 1.0)
 _BRIGHTNESS = (0.75, 1.25)
@@ -80,7 +80,9 @@ def draw_geometry(
         augmentation.elastic,
     )
     if rotated:
-        most = _IN_PLANE_DEGREES if in_plane else augmentation.rotation_degrees
+        most = augmentation.rotation_degrees
+        if most is None:
+            most = _IN_PLANE_DEGREES if in_plane else _DEGREES
         matrix = _rotation(np.deg2rad(draw.uniform(-most, most, 1 if in_plane else 3)))
     if zoomed:
         matrix = matrix / np.exp(draw.uniform(*np.log(augmentation.zoom_range)))

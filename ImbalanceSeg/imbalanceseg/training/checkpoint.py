@@ -28,10 +28,13 @@ class Standing:
     Attributes:
         iteration: steps taken.
         seconds: wall time used, over all runs.
-        batch: patches of a step.
-        best_dice: of the weights kept so far; below 0 before the first validation.
+        batch: patches of a step, of all processes together.
+        best_dice: of the weights kept so far; below 0 before the first validation, 0 while none
+            could judge them.
         best_iteration: when they were found.
         validations_without_gain: since then.
+        loss_sum: of the steps since the last validation.
+        loss_steps: how many these are.
         plateau: see :class:`~imbalanceseg.training.schedule.Plateau`.
         ended: why nothing is left to do; empty while there is.
         notes: what a reader of the report should know.
@@ -43,9 +46,22 @@ class Standing:
     best_dice: float = -1.0
     best_iteration: int = 0
     validations_without_gain: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
     plateau: Plateau = field(default_factory=Plateau)
     ended: str = ""
     notes: list[str] = field(default_factory=list)
+
+    def add_loss(self, mean: float, steps: int) -> None:
+        """Count the mean loss of some steps."""
+        self.loss_sum += mean * steps
+        self.loss_steps += steps
+
+    def take_mean_loss(self) -> float:
+        """Of all steps since this was last asked; NaN if there are none."""
+        mean = self.loss_sum / self.loss_steps if self.loss_steps else float("nan")
+        self.loss_sum, self.loss_steps = 0.0, 0
+        return mean
 
 
 @dataclass

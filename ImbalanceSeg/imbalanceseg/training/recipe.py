@@ -98,8 +98,8 @@ class Augmentation(_Frozen):
 
     Attributes:
         rotation: by up to ``rotation_degrees``.
-        rotation_degrees: about each axis; within the plane alone up to 180 where the plan is 2D or
-            anisotropic.
+        rotation_degrees: about each axis, at most; None for nnU-Net's: 30, and 180 within the plane
+            where the plan is 2D or anisotropic.
         zoom: by a factor within ``zoom_range``.
         zoom_range: smallest and largest factor.
         elastic: bent by a smooth field.
@@ -117,7 +117,7 @@ class Augmentation(_Frozen):
     """
 
     rotation: Share = 0.2
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] | None = None
     zoom: Share = 0.2
     zoom_range: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.4)
     elastic: Share = 0.0

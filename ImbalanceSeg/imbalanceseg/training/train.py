@@ -26,7 +26,7 @@ from imbalanceseg.planning.plan import Plan, make_plan, with_patch
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
-from imbalanceseg.training.build import network_arguments, training_patch
+from imbalanceseg.training.build import build_network, network_arguments, training_patch
 from imbalanceseg.training.distributed import Ranks, joined_ranks
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
@@ -113,7 +113,8 @@ def start_run(
         progress: receives an event a case.
 
     Raises:
-        InputError: the dataset or ``folds`` cannot be used, or ``folder`` holds a run.
+        InputError: the dataset or ``folds`` cannot be used, the recipe's network takes images with
+            another number of axes, or ``folder`` holds a run.
     """
     if (folder / RUN_FILE).exists():
         raise InputError(
@@ -132,6 +133,13 @@ def start_run(
     plan = make_plan(described, found, memory_gb, recipe.preset)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
+    axes = len(build_network(plan, recipe, seed).multiples())  # type: ignore[operator]
+    if axes != len(plan.patch):
+        raise InputError(
+            "recipe-axes",
+            f"The network of {recipe_name} takes {axes}D images; these are {len(plan.patch)}D.",
+            "Choose another recipe, or leave it out.",
+        )
     if iterations is None and minutes is None:
         iterations = recipe.iterations
         minutes = None if iterations else DEFAULT_MINUTES

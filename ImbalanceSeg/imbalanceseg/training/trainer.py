@@ -160,6 +160,7 @@ class Trainer:
                 due, last = self._validation_due(), self._share() >= 1
                 if due or last or self.standing.iteration % _LOG_EVERY == 0:
                     loss = self._finite_mean(recent)
+                    self.standing.add_loss(self.ranks.agree([loss])[0], len(recent))
                     recent = []
                     self._judge(loss, due or last)
                     self.standing.ended = self.standing.ended or self._end(last)
@@ -167,7 +168,7 @@ class Trainer:
                     if due or late or self.standing.ended:
                         self._save()
                         saved = seconds
-                self._tell(recent)
+                self._tell()
         return self._best()
 
     def _begun(self) -> TrainingState:
@@ -179,7 +180,7 @@ class Trainer:
             average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizer = build_optimizer(network, self.recipe.optimizer)
         batch = self.recipe.batch or self.plan.batch
-        standing = Standing(batch=max(1, -(-batch // self.ranks.world)))
+        standing = Standing(batch=max(batch, self.ranks.world))
         state = TrainingState(network, average, optimizer, standing)
         if (self.folder / CHECKPOINT).is_file():
             load_checkpoint(state, self.folder / CHECKPOINT)
@@ -201,7 +202,9 @@ class Trainer:
         return max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // self.ranks.world - 1))
 
     def _batch(self, iteration: int) -> PatchBatch:
-        batch = self.source.batch(iteration, self.standing.batch, self.ranks.rank)
+        # The batch is all ranks' together, so that a training may go on with more of them.
+        count = -(-self.standing.batch // self.ranks.world)
+        batch = self.source.batch(iteration, count, self.ranks.rank)
         if self.recipe.loss.weight != "none":
             batch = weighted(batch, self.recipe.loss.weight, self.plan.spacing_mm)
         if self.device.type != "cuda":
@@ -237,7 +240,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         batches.forget()
-        self._tell([])
+        self._tell()
 
     def _step(self, batch: PatchBatch) -> Tensor:
         """Loss and norm of the gradient."""
@@ -248,7 +251,7 @@ class Trainer:
             group["lr"] = rate
         torch.manual_seed((self.seed * 1_000_003 + iteration) * 1009 + self.ranks.rank)
         state.optimizer.zero_grad(set_to_none=True)
-        fast = fast_precision(self.device) if recipe.precision == "auto" else nullcontext()
+        fast = fast_precision(self.device) if self.fast else nullcontext()
         batch = batch.each(lambda part: part.to(self.device, non_blocking=True))
         with fast:
             output = self.network(batch.image.to(memory_format=self.layout))
@@ -298,7 +301,7 @@ class Trainer:
         if validated and self.ranks.leads:
             dice = self._validate()
         if validated:
-            self.standing.plateau.heard(self.ranks.agree([loss])[0], self.recipe.schedule)
+            self.standing.plateau.heard(self.standing.take_mean_loss(), self.recipe.schedule)
         if self.ranks.leads:
             rate = self.state.optimizer.param_groups[0]["lr"]
             self.log.row(self.standing.iteration, self.standing.seconds, loss, rate, dice)
@@ -312,8 +315,10 @@ class Trainer:
             self.state.average, self.split.validation, self.patch, self.classes, self.device
         )
         mean, standing = mean_dice(scores), self.standing
-        if mean > standing.best_dice:
-            standing.best_dice, standing.best_iteration = mean, standing.iteration
+        # While no validation has found anything, or none can, later weights are better ones.
+        if mean > standing.best_dice or standing.best_dice <= 0:
+            standing.best_dice = max(standing.best_dice, 0.0 if math.isnan(mean) else mean)
+            standing.best_iteration = standing.iteration
             standing.validations_without_gain = 0
             save_weights(self.state.average, self.folder / BEST)
         else:
@@ -352,7 +357,7 @@ class Trainer:
         self.state.hard_places = self.source.hard_places = found
         batches.forget()
 
-    def _tell(self, recent: Sequence[Tensor]) -> None:
+    def _tell(self) -> None:
         standing, budget = self.standing, self.budget
         metrics = {"iteration": float(standing.iteration), **self.log.latest}
         if budget.seconds:

@@ -98,6 +98,6 @@ def mean_by_class(scores: Sequence[CaseDice]) -> tuple[float | None, ...]:
 
 
 def mean_dice(scores: Sequence[CaseDice]) -> float:
-    """Mean over classes of the mean over cases; 0 where nothing can be judged."""
+    """Mean over classes of the mean over cases; NaN where nothing can be judged."""
     known = [value for value in mean_by_class(scores) if value is not None]
-    return float(np.mean(known)) if known else 0.0
+    return float(np.mean(known)) if known else float("nan")

@@ -97,6 +97,16 @@ class TestGeometry:
         assert np.max(angles) > 150
         assert abs(np.mean(np.abs(angles)) - 90) < 12
 
+    def test_a_recipe_may_hold_the_angle_in_the_plane_too(self) -> None:
+        draw, augmentation = rng(), only(rotation=1).model_copy(update={"rotation_degrees": 14.0})
+        angles = []
+        for _ in range(100):
+            geometry = draw_geometry(augmentation, PATCH, (5, 1, 1), True, draw)
+            assert geometry.offsets is not None
+            step = geometry.offsets[:, 1, 0] - geometry.offsets[:, 0, 0]
+            angles.append(abs(np.degrees(np.arctan2(float(step[1]), float(step[0])))))
+        assert 12 < max(angles) < 14.01
+
     def test_zoom_stays_in_its_range_and_shrinks_as_often_as_it_enlarges(self) -> None:
         draw = rng()
         factors = []

@@ -1,4 +1,7 @@
-"""The command line trains on real sets of every kind; toy scale, so nothing is said of quality."""
+"""The command line trains on real sets of every kind, killed at a random moment and resumed.
+
+Toy scale, so nothing is said of quality.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training.train import read_run
 
 from ...Benchmarks.painted_slices import paint_dataset
+from .processes import require_killing_changes_nothing
 
 pytestmark = pytest.mark.slow
 QUICK = """
@@ -28,16 +32,15 @@ patch: %s
 
 @pytest.fixture
 def trains(tmp_path: Path):
-    """Trains for a few steps and gives the loss that was planned."""
+    """Trains for a few steps, killed and not, and gives the loss that was planned."""
 
     def run(dataset: Path, *arguments: str, patch: str = "[32, 32, 32]") -> str:
         recipe = tmp_path / "quick.yaml"
         recipe.write_text(QUICK % patch)
-        folder = tmp_path / "run"
-        given = [str(dataset), "-o", str(folder), "--iterations", "3", *arguments]
+        given = ["--iterations", "6", "--progress", "none", *arguments]
         if "--recipe" not in arguments:
             given += ["--recipe", str(recipe)]
-        assert main(["train", *given, "--progress", "none"]) == 0
+        folder = require_killing_changes_nothing(dataset, tmp_path, *given)
         assert np.isfinite(read_log(folder / "fold_0" / "log.csv")["loss"]).all()
         load_model(folder / "model").verify()
         return read_run(folder).plan.loss

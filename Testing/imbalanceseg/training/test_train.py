@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,23 +24,7 @@ from imbalanceseg.training.train import read_run, split_cases, start_run, train
 from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG, Trainer
 
 from .balls import SIDE, write_balls
-
-ENGINE = Path(__file__).parents[3] / "ImbalanceSeg"
-
-
-def command(*arguments: object) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "imbalanceseg", "train", *map(str, arguments)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+from .processes import ENGINE, command, finished, require_same_training
 
 
 def begun(dataset, folder, recipe, **arguments):
@@ -114,15 +97,9 @@ def test_goes_on_after_sigkill_as_if_nothing_had_been(balls, small_recipe, tmp_p
     time.sleep(random.uniform(0, 0.5))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert process.returncode in (-signal.SIGKILL, 0)
+    assert process.returncode == -signal.SIGKILL
     finished(command(balls, "-o", killed, "--resume"))
-    for file in (CHECKPOINT, BEST):
-        expected, found = (load_file(run / "fold_0" / file) for run in (whole, killed))
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
-    curves = [read_log(run / "fold_0" / LOG) for run in (whole, killed)]
-    assert curves[0]["loss"] == curves[1]["loss"]
-    assert curves[0]["dice"] == curves[1]["dice"]
+    require_same_training(whole, killed)
 
 
 @pytest.mark.slow
