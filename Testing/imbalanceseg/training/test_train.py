@@ -1,16 +1,19 @@
 """Training from a folder: it learns, survives being killed, and says what went wrong."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from imbalanceseg.cli.main import main
@@ -19,9 +22,11 @@ from imbalanceseg.inference.segment import segment
 from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.models.bundle import load_model
 from imbalanceseg.reporting.training_report import read_log
+from imbalanceseg.training import trainer
 from imbalanceseg.training.recipe_files import read_recipe
 from imbalanceseg.training.train import read_run, split_cases, start_run, train
 from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG, Trainer
+from imbalanceseg.training.validation import CaseDice
 
 from .balls import SIDE, write_balls
 from .processes import ENGINE, command, finished, require_same_training
@@ -121,6 +126,46 @@ def test_two_processes_train_one_network(balls, small_recipe, tmp_path):
     load_model(folder / "model").verify()
 
 
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([0.0, 0.0, 0.0], 15), ([None, None, None], 15), ([0.0, 0.4, 0.3], 10), ([0.4, 0.4, 0.0], 5)],
+)
+def test_the_latest_weights_are_kept_while_none_has_found_anything(
+    balls, small_recipe, tmp_path, monkeypatch, scores, kept
+):
+    """The last network is judged once more, by another function."""
+    told = iter(scores)
+    monkeypatch.setattr(trainer, "validate", lambda *_: [CaseDice("ball", (next(told),))])
+    folder = begun(balls, tmp_path / "run", small_recipe, iterations=15)
+    train(folder)
+    with safe_open(folder / "fold_0" / CHECKPOINT, "pt") as file:
+        assert json.loads(file.metadata()["standing"])["best_iteration"] == kept
+
+
+FOUR_STAGES = (
+    "kernels: [[3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]], features: [8, 8, 8, 8], "
+    "strides: [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]]"
+)
+
+
+@pytest.mark.parametrize(("patch", "fast"), [([16, 16, 16], False), ([48, 48, 48], True)])
+def test_bfloat16_is_not_used_for_maps_of_two_voxels(balls, tmp_path, monkeypatch, patch, fast):
+    recipe = tmp_path / "tiny.yaml"
+    # Four stages: the coarsest maps are an eighth of the patch.
+    recipe.write_text(
+        f"patch: {patch}\nbatch: 1\nnetwork: {{name: nnunet, settings: {{{FOUR_STAGES}}}}}\n"
+    )
+    entered = []
+
+    def fast_precision(device):
+        entered.append(device)
+        return nullcontext()
+
+    monkeypatch.setattr(trainer, "fast_precision", fast_precision)
+    train(begun(balls, tmp_path / "run", recipe, iterations=1))
+    assert bool(entered) == fast
+
+
 class TestTrouble:
     def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_checkpoint(
         self, balls, small_recipe, tmp_path, monkeypatch
@@ -185,6 +230,7 @@ class TestTrouble:
             (["--resume"], "run-missing"),
             (["--folds", "9"], "too-many-folds"),
             (["--recipe", "no-such"], "recipe-unknown"),
+            (["--recipe", "ternausnet"], "recipe-axes"),
         ],
     )
     def test_wrong_requests_are_refused(self, balls, tmp_path, capsys, arguments, code):
