@@ -365,8 +365,8 @@ def _imbalance(
     if len(found.classes) == 1 and rarest.compactness < _COMPACT and _is_one(rarest, found):
         reasons["loss"] = (
             "One structure, thin for its volume (its voxels lie "
-            f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union with the "
-            "centreline weight keeps thin branches from being swallowed."
+            f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union "
+            "keeps thin branches from being swallowed."
         )
         reasons["sampling"] = "Half of the patches on the structure: elsewhere is easy."
         return "general_union", {}, Sampling(foreground=0.5)
