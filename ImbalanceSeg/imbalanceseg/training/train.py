@@ -113,8 +113,8 @@ def start_run(
         progress: receives an event a case.
 
     Raises:
-        InputError: the dataset or ``folds`` cannot be used, the recipe's network takes images with
-            another number of axes, or ``folder`` holds a run.
+        InputError: the dataset or ``folds`` cannot be used, the recipe's network or patch
+            has another number of axes, or ``folder`` holds a run.
     """
     if (folder / RUN_FILE).exists():
         raise InputError(
@@ -133,11 +133,13 @@ def start_run(
     plan = make_plan(described, found, memory_gb, recipe.preset)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
-    axes = len(build_network(plan, recipe, seed).multiples())  # type: ignore[operator]
-    if axes != len(plan.patch):
+    network = build_network(plan, recipe, seed)
+    axes = (len(network.multiples()), len(recipe.patch or plan.patch))  # type: ignore[operator]
+    if axes != (len(plan.patch),) * 2:
         raise InputError(
             "recipe-axes",
-            f"The network of {recipe_name} takes {axes}D images; these are {len(plan.patch)}D.",
+            f"The network of {recipe_name} takes {axes[0]}D images and its patch is {axes[1]}D; "
+            f"these images are {len(plan.patch)}D.",
             "Choose another recipe, or leave it out.",
         )
     if iterations is None and minutes is None:

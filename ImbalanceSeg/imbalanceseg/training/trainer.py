@@ -364,7 +364,8 @@ class Trainer:
             done, total = int(min(standing.seconds, budget.seconds)), int(budget.seconds)
         else:
             done, total = standing.iteration, budget.iterations or 0
-        shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "dice") if name in metrics]
+        known = {name: value for name, value in metrics.items() if not math.isnan(value)}
+        shown = [f"{name} {known[name]:.3f}" for name in ("loss", "dice") if name in known]
         notes = standing.notes[-1:]
         self.progress(ProgressEvent("train", done, total, ", ".join([*shown, *notes]), metrics))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -39,26 +39,40 @@ def finished(process: subprocess.Popen[str]) -> None:
 
 
 def require_killing_changes_nothing(dataset: Path, work: Path, *arguments: object) -> Path:
-    """Train twice, the second time killed at a random moment and resumed.
+    """Train twice, the second time killed at a random moment after planning, and resumed.
 
     Returns:
         The folder of the uninterrupted run.
     """
     whole, killed = work / "whole", work / "killed"
-    begin = time.monotonic()
-    finished(command(dataset, "-o", whole, *arguments))
-    moment = random.uniform(0, 0.9) * (time.monotonic() - begin)
-    process = command(dataset, "-o", killed, *arguments)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(moment)
+    process = command(dataset, "-o", whole, *arguments)
+    planned = _planned(process, whole)
+    finished(process)
+    moment = random.uniform(0, time.monotonic() - planned)
+    # The second run finds files in memory and may be over before the moment comes.
+    while not _killed(command(dataset, "-o", killed, *arguments), killed, moment):
+        shutil.rmtree(killed)
+        moment /= 2
+    finished(command(dataset, "-o", killed, "--resume"))
+    require_same_training(whole, killed, f"killed {moment:.2f} s after it was planned")
+    return whole
+
+
+def _planned(process: subprocess.Popen[str], folder: Path) -> float:
+    """When there is something that can be resumed."""
+    while not (folder / RUN_FILE).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def _killed(process: subprocess.Popen[str], folder: Path, moment: float) -> bool:
+    """Whether the process was still there to be killed, so long after planning."""
+    _planned(process, folder)
+    time.sleep(moment)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    # Before it has planned, nothing is there to be resumed.
-    again = ("--resume",) if (killed / RUN_FILE).exists() else arguments
-    finished(command(dataset, "-o", killed, *again))
-    require_same_training(whole, killed, f"killed after {moment:.2f} s")
-    return whole
+    return process.returncode == -signal.SIGKILL
 
 
 def require_same_training(one: Path, other: Path, about: str = "") -> None:

@@ -18,7 +18,7 @@ from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training.train import read_run
 
 from ...Benchmarks.painted_slices import paint_dataset
-from .processes import require_killing_changes_nothing
+from .processes import command, finished, require_killing_changes_nothing
 
 pytestmark = pytest.mark.slow
 QUICK = """
@@ -80,13 +80,25 @@ def test_lesions_of_multiple_sclerosis(trains, data_folder, tmp_path):
 
 
 def test_touching_nuclei_with_the_border_map(trains, data_folder, tmp_path):
-    some(data_folder / "nuclei_2d" / "train", tmp_path / "set", 4)
-    recipe = tmp_path / "unet.yaml"
-    recipe.write_text(
+    nuclei = some(data_folder / "nuclei_2d" / "train", tmp_path / "set", 4)
+    text = (
         "network: {name: unet2d, settings: {features: [8, 16, 32]}}\n"
-        "loss: {name: weighted_ce, weight: border}\npatch: [64, 64]\nbatch: 2\n"
+        "loss: {name: weighted_ce, weight: %s}\npatch: [64, 64]\nbatch: 2\n"
     )
-    trains(tmp_path / "set", "--instances", "--recipe", str(recipe))
+    losses = []
+    for weight in ("border", "none"):
+        recipe = tmp_path / f"{weight}.yaml"
+        recipe.write_text(text % weight)
+        arguments = ["--instances", "--recipe", str(recipe)]
+        if weight == "border":
+            trains(nuclei, *arguments)
+            folder = tmp_path / "whole"
+        else:
+            folder = tmp_path / "plain"
+            finished(command(nuclei, "-o", folder, "--iterations", 1, *arguments))
+        losses.append(read_log(folder / "fold_0" / "log.csv")["loss"][0])
+    # The same weights and patches in the first step, so the map alone tells them apart.
+    assert abs(losses[0] - losses[1]) > 1e-3
 
 
 def test_airway_phantoms(trains, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbalanceseg.training.checkpoint import Standing
 from imbalanceseg.training.recipe import OptimizerChoice, Schedule
 from imbalanceseg.training.schedule import Budget, Plateau, learning_rate
 
@@ -76,11 +75,3 @@ def test_a_budget_ends_with_whichever_comes_first():
     assert Budget(None, 60.0).share(10**9, 15.0) == 0.25
     assert Budget(100, 60.0).share(10, 30.0) == 0.5
     assert Budget(100, 60.0).share(1000, 30.0) == 1.0
-
-
-def test_the_plateau_hears_all_steps_since_the_last_validation():
-    standing = Standing()
-    standing.add_loss(1.0, 10)
-    standing.add_loss(4.0, 5)
-    assert standing.take_mean_loss() == 2.0
-    assert math.isnan(standing.take_mean_loss())

@@ -24,6 +24,7 @@ from imbalanceseg.models.bundle import load_model
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training import trainer
 from imbalanceseg.training.recipe_files import read_recipe
+from imbalanceseg.training.schedule import Plateau
 from imbalanceseg.training.train import read_run, split_cases, start_run, train
 from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG, Trainer
 from imbalanceseg.training.validation import CaseDice
@@ -36,6 +37,11 @@ def begun(dataset, folder, recipe, **arguments):
     folder.mkdir(exist_ok=True)
     start_run(dataset, folder, read_recipe(recipe), **arguments)
     return folder
+
+
+def standing(folder):
+    with safe_open(folder / "fold_0" / CHECKPOINT, "pt") as file:
+        return json.loads(file.metadata()["standing"])
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +129,8 @@ def test_two_processes_train_one_network(balls, small_recipe, tmp_path):
     log = read_log(folder / "fold_0" / LOG)
     assert log["iteration"] == [5.0, 10.0, 15.0, 20.0]
     assert log["loss"][-1] < log["loss"][0]
+    # Of both together, so that the next to resume it may be one process or four.
+    assert standing(folder)["batch"] == 2
     load_model(folder / "model").verify()
 
 
@@ -138,8 +146,25 @@ def test_the_latest_weights_are_kept_while_none_has_found_anything(
     monkeypatch.setattr(trainer, "validate", lambda *_: [CaseDice("ball", (next(told),))])
     folder = begun(balls, tmp_path / "run", small_recipe, iterations=15)
     train(folder)
-    with safe_open(folder / "fold_0" / CHECKPOINT, "pt") as file:
-        assert json.loads(file.metadata()["standing"])["best_iteration"] == kept
+    assert standing(folder)["best_iteration"] == kept
+
+
+def test_the_plateau_hears_all_steps_since_the_last_validation(
+    balls, small_recipe, tmp_path, monkeypatch
+):
+    recipe = tmp_path / "seldom.yaml"
+    recipe.write_text(small_recipe.read_text().replace("every: 5", "every: 13"))
+    step, losses, heard = Trainer._step, [], []
+
+    def noted(self, batch):
+        figures = step(self, batch)
+        losses.append(float(figures[0]))
+        return figures
+
+    monkeypatch.setattr(Trainer, "_step", noted)
+    monkeypatch.setattr(Plateau, "heard", lambda self, loss, schedule: heard.append(loss))
+    train(begun(balls, tmp_path / "run", recipe, iterations=26))
+    assert heard == pytest.approx([np.mean(losses[:13]), np.mean(losses[13:])], rel=1e-5)
 
 
 FOUR_STAGES = (
