@@ -208,7 +208,8 @@ def _run(
 def _require_protocol(folder: Path, one: StudySet, iterations: int) -> None:
     """Note how the runs of a set are done; what lies there must have been done so too."""
     recipe = study_recipe(one, next(iter(LOSSES))).model_dump(mode="json", exclude={"loss"})
-    protocol = _Protocol(about=one.about, iterations=iterations, recipe=recipe)
+    losses = {name: choice.model_dump(mode="json") for name, choice in LOSSES.items()}
+    protocol = _Protocol(about=one.about, iterations=iterations, recipe=recipe, losses=losses)
     path = folder / PROTOCOL_FILE
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -221,8 +222,8 @@ def _require_protocol(folder: Path, one: StudySet, iterations: int) -> None:
     if not same:
         raise InputError(
             "other-study",
-            f"The runs in {folder} were not done with {iterations} iterations and the recipe of "
-            "this study.",
+            f"The runs in {folder} were not done with {iterations} iterations and the recipe and "
+            "losses of this study.",
             "Choose another folder, or ask for the same --iterations.",
         )
 
@@ -232,6 +233,7 @@ class _Protocol(BaseModel):
     about: str
     iterations: int
     recipe: dict[str, Any]
+    losses: dict[str, Any]
 
 
 def _as_part(progress: ProgressCallback, done: int, total: int, name: str) -> ProgressCallback:

@@ -26,6 +26,7 @@ from imbalanceseg.training.loss_study import (
     run_study,
     study_recipe,
 )
+from imbalanceseg.training.recipe import LossChoice
 from imbalanceseg.training.study_figures import instance_figures
 from imbalanceseg.training.study_sets import (
     SET_NAMES,
@@ -271,6 +272,12 @@ class TestRuns:
         with pytest.raises(InputError) as caught:
             run_study(done[0], [one], ["dice"], 1, iterations, "cpu")
         assert caught.value.code == "other-study"
+
+    def test_runs_with_other_constants_of_a_loss_are_not_mixed_in(self, done, monkeypatch):
+        changed = LossChoice(name="blob", settings={"base": "dice_ce"})
+        monkeypatch.setitem(loss_study.LOSSES, "blob", changed)
+        with pytest.raises(InputError, match="losses of this study"):
+            run_study(done[0], [TOY], ["dice"], 1, 4, "cpu")
 
     def test_thirds_of_the_training_instances(self, done):
         folder, _, _ = done
