@@ -105,6 +105,18 @@ class Grid:
         gap = self.index_to_physical(corners) - other.index_to_physical(corners)
         return bool(np.abs(gap).max() <= tolerance_mm)
 
+    def difference_to(self, other: Grid) -> str:
+        """What sets another grid apart, for people: the first of size, spacing, origin and axes."""
+        for name, mine, theirs in (
+            ("size", self.size, other.size),
+            ("spacing in mm", self.spacing_mm, other.spacing_mm),
+            ("origin in mm", self.origin_mm, other.origin_mm),
+            ("direction", self.direction, other.direction),
+        ):
+            if not np.allclose(mine, theirs, rtol=0, atol=1e-5):
+                return f"its {name} is {_shown(mine)}, not {_shown(theirs)}"
+        return "its voxels lie elsewhere by a little"
+
     def oriented_lps(self) -> Grid:
         """The same voxels with axes permuted and flipped so that i, j, k run nearest to L, P, S."""
         cosines = self.matrix
@@ -229,6 +241,10 @@ def _rounded(values: Sequence[float]) -> tuple[float, ...]:
 def _triple(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     x, y, z = (float(v) for v in values)
     return x, y, z
+
+
+def _shown(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 
 def _closest_permutation(weights: np.ndarray) -> tuple[int, int, int]:

@@ -85,7 +85,7 @@ def _print_classes(found: Fingerprint, made: Plan) -> None:
     sizes = f"10/50/90 % size, {unit}"
     rows = [("class", "cases", "share", "components", sizes, "local share", "compactness")]
     for value, one in found.classes.items():
-        sizes = " / ".join(f"{size:.4g}" for size in one.component_size)
+        sizes = " / ".join(_size(size) for size in one.component_size)
         rows.append(
             (
                 made.labels.get(value, str(value)),
@@ -98,3 +98,7 @@ def _print_classes(found: Fingerprint, made: Plan) -> None:
             )
         )
     print_table(rows)
+
+
+def _size(size: float) -> str:
+    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,12 @@ from imbalanceseg.cli.console import ProgressStyle, print_table, show_progress
 from imbalanceseg.cli.plan import DatasetArgument
 from imbalanceseg.cli.segment import ProgressOption
 
+if TYPE_CHECKING:
+    from imbalanceseg.training.train import Run
+
 
 def train(
+    context: typer.Context,
     dataset: DatasetArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the training.")
@@ -70,6 +74,7 @@ def train(
                     f"The training in {output} was started on {run.dataset}.",
                     "Give that dataset, or another folder.",
                 )
+            _require_no_other_start(context, run)
         else:
             chosen = recipe or "default"
             run = start_run(
@@ -103,6 +108,35 @@ def train(
     print_table([header, *rows])
     for name in ("model", "report.html", "curve.png"):
         print(output / name)
+
+
+def _require_no_other_start(context: typer.Context, run: Run) -> None:
+    """Nobody shall wait for what --resume does not do: it goes on as the training was started."""
+    from imbalanceseg.errors import InputError
+    from imbalanceseg.training.recipe_files import read_recipe
+
+    started = {
+        "recipe": run.recipe_name,
+        "minutes": run.minutes,
+        "iterations": run.iterations,
+        "folds": run.folds,
+        "instances": run.numbered,
+        "memory": None,
+        "seed": run.seed,
+    }
+    for name, value in started.items():
+        given, source = context.params[name], context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        same = read_recipe(given) == run.recipe if name == "recipe" else given == value
+        if not same:
+            option = "--memory-gb" if name == "memory" else f"--{name}"
+            was = "" if value is None else f" (it was {value})"
+            raise InputError(
+                "resume-differs",
+                f"A training that goes on cannot take another {option}{was}.",
+                f"Leave out {option}, or start another training in another folder.",
+            )
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def input_channels(
         if not Grid.of(one).same_as(first):
             raise InputError(
                 "grid-mismatch",
-                f"The image {channel.name} (size {one.GetSize()}) does not lie on the grid of "
-                f"{card.channels[0].name} (size {given[0].GetSize()}).",
+                f"The image {channel.name} does not lie on the grid of {card.channels[0].name}: "
+                f"{Grid.of(one).difference_to(first)}.",
                 "Register it and resample it onto the first image.",
             )
     return given

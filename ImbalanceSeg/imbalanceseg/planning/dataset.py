@@ -339,16 +339,22 @@ def _classes(values: NDArray[Any], path: Path, unlabelled: int) -> NDArray[np.ui
 
 
 def _require_same_place(image: sitk.Image, first: sitk.Image, path: Path, first_path: Path) -> None:
-    same = image.GetDimension() == first.GetDimension() and image.GetSize() == first.GetSize()
-    if same and image.GetDimension() == 3:
-        same = Grid.of(image).same_as(Grid.of(first))
-    if not same:
-        raise GeometryError(
-            "grid-mismatch",
-            f"{path} (size {image.GetSize()}) does not lie on the grid of {first_path.name} "
-            f"(size {first.GetSize()}).",
-            "Resample it onto the image first.",
-        )
+    if image.GetDimension() != first.GetDimension():
+        how = f"it is {image.GetDimension()}D, not {first.GetDimension()}D"
+    elif image.GetDimension() == 3:
+        mine, wanted = Grid.of(image), Grid.of(first)
+        if mine.same_as(wanted):
+            return
+        how = mine.difference_to(wanted)
+    elif image.GetSize() == first.GetSize():
+        return
+    else:
+        how = f"its size is {image.GetSize()}, not {first.GetSize()}"
+    raise GeometryError(
+        "grid-mismatch",
+        f"{path} does not lie on the grid of {first_path.name}: {how}.",
+        "Resample it onto the image first.",
+    )
 
 
 def _first_not_finite(case: TrainingCase, images: list[sitk.Image]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,6 +37,7 @@ _CROP_MATTERS = 0.75
 _SPARSELY_LABELLED = 0.5
 
 Preset = Literal["v2", "early"]
+WeightName = Literal["none", "border", "centerline", "local_imbalance"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _RULES = {
@@ -98,7 +99,7 @@ class Plan(_Frozen):
         label_interpolation: ``"nearest"`` voxel, or ``"cubic"`` splines class by class, of which
             the largest wins; unlabelled voxels are always taken by the nearest.
         loss: name for ``create_loss``.
-        loss_settings: its constants.
+        loss_weight: map that the loss takes as ``weight``.
         sampling: where patches are taken.
         reasons: why, by decision, in words.
     """
@@ -119,7 +120,7 @@ class Plan(_Frozen):
     normalization: tuple[Normalization, ...]
     label_interpolation: Literal["nearest", "cubic"] = "nearest"
     loss: str
-    loss_settings: dict[str, Any]
+    loss_weight: WeightName = "none"
     sampling: Sampling
     reasons: dict[str, str]
 
@@ -170,7 +171,7 @@ def make_plan(
     if preset == "early":
         reasons["spacing"] += " Labels are resampled class by class with cubic splines."
     normalization = _normalization(dataset, found, preset, reasons)
-    loss, settings, sampling = _imbalance(found, labels, reasons)
+    loss, weight, sampling = _imbalance(found, labels, reasons)
     if _SPARSELY_LABELLED <= found.labelled_share < 1:
         reasons["loss"] += f" The {1 - found.labelled_share:.1%} of unlabelled voxels are left out."
     names = dataset.channel_names or tuple(f"channel {n}" for n in range(found.channels))
@@ -191,7 +192,7 @@ def make_plan(
         normalization=normalization,
         label_interpolation="cubic" if preset == "early" else "nearest",
         loss=loss,
-        loss_settings=settings,
+        loss_weight=weight,
         sampling=sampling,
         reasons=reasons,
     )
@@ -229,6 +230,7 @@ def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
 def decisions(plan: Plan) -> list[tuple[str, str]]:
     """What was decided, for people: ``(decision, value)``, each with a reason of that name."""
     kernels = ", ".join(_by(kernel) for kernel in plan.kernels)
+    weight = plan.loss_weight.replace("_", " ")
     schemes = ", ".join(one.scheme for one in plan.normalization)
     shares = {kind: share for kind, share in plan.sampling if share}
     return [
@@ -237,7 +239,7 @@ def decisions(plan: Plan) -> list[tuple[str, str]]:
         ("batch", str(plan.batch)),
         ("network", f"{plan.network}, kernels {kernels}"),
         ("normalization", schemes),
-        ("loss", plan.loss),
+        ("loss", plan.loss if plan.loss_weight == "none" else f"{plan.loss}, {weight} weight"),
         ("sampling", ", ".join(f"{share:.0%} {kind}" for kind, share in shares.items())),
     ]
 
@@ -315,32 +317,28 @@ def _normalization(
     schemes, words = [], []
     for number, channel in enumerate(found.intensities):
         name = dataset.channel_names[number] if dataset.channel_names else ""
-        if name.strip().lower() == "ct":
-            low, high, cut = channel.low, channel.high, "half a per cent"
-            if preset == "early":
-                low, high, cut = channel.fifth, channel.ninety_fifth, "5 per cent"
-            schemes.append(
-                Normalization(
-                    scheme="ct",
-                    low=low,
-                    high=high,
-                    mean=channel.mean,
-                    std=max(channel.std, 1e-8),
-                )
+        low, high, cut = channel.low, channel.high, "half a per cent"
+        if preset == "early":
+            low, high, cut = channel.fifth, channel.ninety_fifth, "5 per cent"
+        # Within one grey value there is no scale that all cases could share.
+        if name.strip().lower() == "ct" and low < high:
+            scheme = Normalization(
+                scheme="ct", low=low, high=high, mean=channel.mean, std=max(channel.std, 1e-8)
             )
             words.append(
                 f"CT has one scale for all: clipped to {low:.0f} to {high:.0f} HU, {cut} of the "
                 "foreground on either side"
             )
         elif found.cropped_share < _CROP_MATTERS:
-            schemes.append(Normalization(scheme="masked z-score"))
+            scheme = Normalization(scheme="masked z-score")
             words.append(
                 f"{name or 'the channel'} has no fixed scale and is 0 around the object: each "
                 "image by its own voxels that are not 0"
             )
         else:
-            schemes.append(Normalization(scheme="z-score"))
+            scheme = Normalization(scheme="z-score")
             words.append(f"{name or 'the channel'} has no fixed scale: each image by its own")
+        schemes.append(scheme)
     sentence = "; ".join(dict.fromkeys(words))
     reasons["normalization"] = sentence[0].upper() + sentence[1:] + "."
     if not dataset.channel_names:
@@ -350,8 +348,8 @@ def _normalization(
 
 def _imbalance(
     found: Fingerprint, labels: Mapping[int, str], reasons: dict[str, str]
-) -> tuple[str, dict[str, Any], Sampling]:
-    """Loss and sampler, from how sparse, thin, scattered and rare the foreground is."""
+) -> tuple[str, WeightName, Sampling]:
+    """Loss, weight map and sampler, from how sparse, thin, scattered and rare the foreground is."""
     rarest = min(found.classes.values(), key=lambda c: c.voxel_share)
     share = f"the rarest class is {rarest.voxel_share:.2%} of a case"
     if found.labelled_share < _SPARSELY_LABELLED:
@@ -360,39 +358,45 @@ def _imbalance(
             "the rest, and does not push down a class that the painted slices lack."
         )
         reasons["sampling"] = "Every patch holds labelled voxels; others teach nothing."
-        return "partial_label", {}, Sampling(annotated=1.0)
-    scattered = [c for c in found.classes.values() if _is_scattered(c, found)]
+        return "partial_label", "none", Sampling(annotated=1.0)
+    scattered = [value for value, c in found.classes.items() if _is_scattered(c, found)]
     if len(found.classes) == 1 and rarest.compactness < _COMPACT and _is_one(rarest, found):
         reasons["loss"] = (
             "One structure, thin for its volume (its voxels lie "
             f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union "
-            "keeps thin branches from being swallowed."
+            "keeps thin branches from being swallowed, and more so with a weight that is largest "
+            "on their centrelines."
         )
         reasons["sampling"] = "Half of the patches on the structure: elsewhere is easy."
-        return "general_union", {}, Sampling(foreground=0.5)
+        return "general_union", "centerline", Sampling(foreground=0.5)
     if scattered:
-        one = scattered[0]
+        one = found.classes[scattered[0]]
         small, _, large = one.component_size
         reasons["loss"] = (
-            f"Many instances ({one.components_a_case:.0f} a case) of very different size (the "
-            f"largest tenth {large / small:.0f} times the smallest): in blob every instance counts "
-            "alike, the sum with Dice keeps false positives down."
+            f"Scattered: {one.components_a_case:.0f} instances a case ({labels[scattered[0]]}) of "
+            f"very different size (the largest tenth {large / small:.0f} times the smallest). In "
+            "blob every instance counts alike, the sum with Dice keeps false positives down."
         )
+        if one.largest_share > _MOSTLY_ONE:
+            reasons["loss"] += (
+                f" But one of them holds {one.largest_share:.0%} of the voxels: if the others are "
+                "noise of the labels, take a recipe with loss dice_ce."
+            )
         reasons["sampling"] = "A third of the patches on instances, each equally likely."
-        return "blob", {}, Sampling(instance=1 / 3)
+        return "blob", "none", Sampling(instance=1 / 3)
     if rarest.voxel_share < _RARE_SHARE and len(found.classes) == 1:
         reasons["loss"] = (
             f"One small compact object ({share}): hardness_weighted_dice lets its hard voxels "
             "weigh more."
         )
         reasons["sampling"] = "Half of the patches on the object: elsewhere is easy."
-        return "hardness_weighted_dice", {}, Sampling(foreground=0.5)
+        return "hardness_weighted_dice", "none", Sampling(foreground=0.5)
     reasons["loss"] = (
         f"Compact objects of ordinary size ({len(labels) - 1 or 1} classes; {share}): Dice and "
         "cross entropy."
     )
     reasons["sampling"] = "A third of the patches on foreground, classes equally likely."
-    return "dice_ce", {}, Sampling(foreground=1 / 3)
+    return "dice_ce", "none", Sampling(foreground=1 / 3)
 
 
 def _is_one(one: ClassFingerprint, found: Fingerprint) -> bool:

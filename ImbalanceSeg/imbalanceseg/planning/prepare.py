@@ -97,6 +97,22 @@ class PreparedCase:
         with np.load(self.folder / "places.npz", allow_pickle=False) as file:
             return {kind: file[kind] for kind in file.files}
 
+    def weight(self, name: str, window: Sequence[slice] = ()) -> NDArray[np.float32]:
+        """A weight map that was kept, in a window, float32 ``[...]``."""
+        return np.asarray(self._open(f"weight-{name}")[tuple(window) or slice(None)])
+
+    def has_weight(self, name: str) -> bool:
+        """Whether a weight map of this name was kept."""
+        return (self.folder / f"weight-{name}.b2nd").is_file()
+
+    def keep_weight(self, name: str, weight: NDArray[np.float32]) -> None:
+        """Keep a weight map of the whole case, float32 ``[...]``, until it is prepared again.
+
+        Raises:
+            OutputError: the folder cannot be written to, or the disk is full.
+        """
+        _write_chunked(weight, self.folder / f"weight-{name}.b2nd", len(self.shape))
+
     def _open(self, name: str) -> Any:
         return _blosc2().open(str(self.folder / f"{name}.b2nd"), mode="r", mmap_mode="r")
 
@@ -236,21 +252,25 @@ def _spread(components: NDArray[np.int32], foreground: NDArray[np.bool_]) -> NDA
 def _store(arrays: PreparedArrays, folder: Path) -> None:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        for outdated in folder.glob("weight-*.b2nd"):
+            outdated.unlink()
     for name in ("image", "label", "components"):
-        array: NDArray[Any] = getattr(arrays, name)
-        axes = arrays.label.ndim
-        leading = array.ndim - axes
-        with atomic_path(folder / f"{name}.b2nd") as path:
-            _blosc2().asarray(
-                array,
-                urlpath=str(path),
-                mode="w",
-                chunks=[1] * leading + [min(_CHUNK_VOXELS, n) for n in array.shape[leading:]],
-                blocks=[1] * leading + [min(_BLOCK_VOXELS, n) for n in array.shape[leading:]],
-            )
+        _write_chunked(getattr(arrays, name), folder / f"{name}.b2nd", arrays.label.ndim)
     with atomic_path(folder / "places.npz") as path:
         places: dict[str, Any] = _places(arrays)
         np.savez(path, **places)
+
+
+def _write_chunked(array: NDArray[Any], target: Path, axes: int) -> None:
+    leading = array.ndim - axes
+    with atomic_path(target) as path:
+        _blosc2().asarray(
+            array,
+            urlpath=str(path),
+            mode="w",
+            chunks=[1] * leading + [min(_CHUNK_VOXELS, n) for n in array.shape[leading:]],
+            blocks=[1] * leading + [min(_BLOCK_VOXELS, n) for n in array.shape[leading:]],
+        )
 
 
 def _places(arrays: PreparedArrays) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def chosen_loss(plan: Plan, recipe: Recipe) -> LossChoice:
     """The recipe's loss, or the plan's."""
     if recipe.loss.name != "plan":
         return recipe.loss
-    return LossChoice(name=plan.loss, settings=plan.loss_settings, weight=recipe.loss.weight)
+    weight = plan.loss_weight if recipe.loss.weight == "none" else recipe.loss.weight
+    return LossChoice(name=plan.loss, weight=weight)
 
 
 def training_patch(plan: Plan, recipe: Recipe, network: nn.Module) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
-from imbalanceseg.planning.plan import Sampling
+from imbalanceseg.planning.plan import Sampling, WeightName
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.training.augmentation import (
     draw_geometry,
@@ -25,6 +25,7 @@ from imbalanceseg.training.augmentation import (
 )
 from imbalanceseg.training.hard_skeleton import centreline_places
 from imbalanceseg.training.recipe import Augmentation
+from imbalanceseg.training.weight_maps import parted
 
 _QUANTILES = np.linspace(0, 1, 12)
 _READ_WHOLE_VOXELS = 16_000_000
@@ -40,7 +41,8 @@ class PatchBatch:
         image: float32 ``[B, C, ...]``, normalised as the plan says.
         label: uint8 ``[B, 1, ...]``, classes; 255 unlabelled, and beyond the case.
         components: int32 ``[B, 1, ...]``, number of the component in its case; 0 on background.
-        weight: float32 ``[B, 1, ...]``, what the loss takes as ``weight``; None for none.
+        weight: float32 ``[B, 1, ...]``, what the loss takes as ``weight``, 0 where unlabelled; None
+            for none.
     """
 
     image: Tensor
@@ -74,6 +76,8 @@ class PatchSource:
         spacing_mm: along each axis.
         anisotropic: slices are thick: nothing is rotated, zoomed, bent or blurred across them.
         seed: same seed, same patches.
+        weight: map that every case keeps, see :func:`~.weight_maps.weigh_cases`. With ``"border"``
+            the labels are parted.
 
     Attributes:
         hard_places: voxels ``[n, axes]`` by name of the case, drawn from by
@@ -93,6 +97,7 @@ class PatchSource:
         spacing_mm: Sequence[float],
         anisotropic: bool,
         seed: int,
+        weight: WeightName = "none",
     ) -> None:
         if not cases:
             raise InputError(
@@ -116,6 +121,7 @@ class PatchSource:
         self._in_plane = stays_in_plane(patch, anisotropic)
         self._anisotropic = anisotropic
         self._seed = seed
+        self._weight = weight
         self._numbers = {
             kind: [np.unique(case.places[kind][:, 0]) for case in self._cases]
             for kind in ("foreground", "instance", "annotated")
@@ -125,6 +131,7 @@ class PatchSource:
             self._numbers["hard_skeleton"] = [
                 np.unique(case.places["foreground"][:, 0]) for case in self._cases
             ]
+        self._channels = len(cases[0].image((slice(0, 1),) * axes))
         self._kept: dict[tuple[str, int], NDArray[Any]] = {}
 
     def batch(self, iteration: int, count: int, rank: int = 0) -> PatchBatch:
@@ -139,29 +146,36 @@ class PatchSource:
             self._drawn(np.random.default_rng([self._seed, iteration, rank, number]))
             for number in range(count)
         ]
-        image, label, components = (torch.stack(part) for part in zip(*parts, strict=True))
-        return PatchBatch(image, label[:, None], components[:, None])
+        image, label, components, weight = (torch.stack(part) for part in zip(*parts, strict=True))
+        if self._weight == "none":
+            return PatchBatch(image, label[:, None], components[:, None])
+        weight.masked_fill_(label[:, None] == UNLABELLED, 0)
+        return PatchBatch(image, label[:, None], components[:, None], weight)
 
-    def _drawn(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """One patch: image ``[C, ...]``, label and components ``[...]``."""
+    def _drawn(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Image ``[C, ...]``, label and components ``[...]``, weight ``[0 or 1, ...]``."""
         which, start = self._place(draw)
         geometry = draw_geometry(
             self._augmentation, self._patch.tolist(), self._spacing_mm, self._anisotropic, draw
         )
         case = self._cases[which]
         if geometry.offsets is None:
-            image, label, components = _window(case, start, start + self._patch)
+            image, label, components = self._window(case, start, start + self._patch)
         else:
             image, label, components = self._moved(case, start, geometry.offsets)
         if geometry.flipped:
             axes = [axis - len(self._patch) for axis in geometry.flipped]
             image, label, components = (x.flip(axes) for x in (image, label, components))
+        # Until here the weight was the last channel, to be moved as the image is.
+        image, weight = image[: self._channels], image[self._channels :]
+        if self._weight == "border":
+            label = torch.from_numpy(parted(label.numpy(), components.numpy()))
         if draw.random() < self._augmentation.histogram and len(self._cases) > 1:
             other = int(draw.integers(len(self._cases) - 1))
             own, others = (self._quantiles(n) for n in (which, other + (other >= which)))
             image = torch.stack([with_quantiles(*x) for x in zip(image, own, others, strict=True)])
         image = vary_intensities(image, self._augmentation, self._in_plane, draw)
-        return image, label, components
+        return image, label, components, weight
 
     def _place(self, draw: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
         """Number of a case and where the patch starts in it, below 0 in a case that is smaller."""
@@ -202,7 +216,7 @@ class PatchSource:
             end = case.shape[axis] - 1
             low[axis] = min(max(np.floor(first), 0), end)
             high[axis] = max(min(np.ceil(last), end), 0) + 1
-        image, label, components = _window(case, low, high)
+        image, label, components = self._window(case, low, high)
         position = torch.stack([x - int(n) for x, n in zip(voxels, low[still:], strict=True)])
         slices = image.transpose(0, 1) if still else image[None]
         if not still:
@@ -213,6 +227,23 @@ class PatchSource:
         if still:
             return slices.transpose(0, 1), label, components
         return slices[0], label[0], components[0]
+
+    def _window(
+        self, case: PreparedCase, low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, label and components from ``low`` to ``high``, which may lie beyond the case."""
+        first, last = np.maximum(low, 0), np.minimum(high, case.shape)
+        window = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        image, label, components = case.image(window), case.label(window), case.components(window)
+        if self._weight != "none":
+            image = np.concatenate([image, case.weight(self._weight, window)[None]])
+        before, after = first - low, high - last
+        if before.any() or after.any():
+            around = np.stack([before, after], axis=1).tolist()
+            image = np.pad(image, [(0, 0), *around], mode="edge")
+            label = np.pad(label, around, constant_values=UNLABELLED)
+            components = np.pad(components, around, constant_values=BACKGROUND)
+        return torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(components)
 
     def _hard(self, which: int) -> NDArray[np.int32]:
         """Voxels for patches on the centreline of a case with foreground, ``[n, axes]``, n > 0."""
@@ -234,22 +265,6 @@ class PatchSource:
             # Two threads may both compute it, which costs less than one that holds up all others.
             found = self._kept[name, which] = make()
         return found
-
-
-def _window(
-    case: PreparedCase, low: NDArray[np.int64], high: NDArray[np.int64]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, label and components from ``low`` to ``high``, which may lie beyond the case."""
-    first, last = np.maximum(low, 0), np.minimum(high, case.shape)
-    window = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    image, label, components = case.image(window), case.label(window), case.components(window)
-    before, after = first - low, high - last
-    if before.any() or after.any():
-        around = np.stack([before, after], axis=1).tolist()
-        image = np.pad(image, [(0, 0), *around], mode="edge")
-        label = np.pad(label, around, constant_values=UNLABELLED)
-        components = np.pad(components, around, constant_values=BACKGROUND)
-    return torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(components)
 
 
 def _case_quantiles(case: PreparedCase) -> NDArray[np.float32]:

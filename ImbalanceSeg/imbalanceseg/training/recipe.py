@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from imbalanceseg.planning.plan import Preset, Sampling, Share
+from imbalanceseg.planning.plan import Preset, Sampling, Share, WeightName
 
 
 class _Frozen(BaseModel):
@@ -36,12 +36,13 @@ class LossChoice(_Frozen):
         name: of the loss; ``"plan"`` takes what the plan chose.
         settings: its constants.
         weight: map given as the loss's ``weight``: the U-Net's border map, the centreline distance
-            or the local imbalance weight of the airway papers.
+            or the local imbalance weight of the airway papers. A loss of the plan has the plan's
+            where none is named.
     """
 
     name: str = "plan"
     settings: dict[str, Any] = {}
-    weight: Literal["none", "border", "centerline", "local_imbalance"] = "none"
+    weight: WeightName = "none"
 
 
 class Supervision(_Frozen):

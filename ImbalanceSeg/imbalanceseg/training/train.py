@@ -26,12 +26,18 @@ from imbalanceseg.planning.plan import Plan, make_plan, with_patch
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
-from imbalanceseg.training.build import build_network, network_arguments, training_patch
+from imbalanceseg.training.build import (
+    build_network,
+    chosen_loss,
+    network_arguments,
+    training_patch,
+)
 from imbalanceseg.training.distributed import Ranks, joined_ranks
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
 from imbalanceseg.training.trainer import Split, Trainer
+from imbalanceseg.training.weight_maps import weigh_cases
 
 DEFAULT_MINUTES = 40.0
 RUN_FILE = "run.json"
@@ -267,7 +273,9 @@ def _prepared(
     place = folder / "prepared"
     if ranks.leads:
         place.mkdir(exist_ok=True)
-        prepare(dataset, run.plan, place, progress)
+        cases = prepare(dataset, run.plan, place, progress)
+        weight = chosen_loss(run.plan, run.recipe).weight
+        weigh_cases(cases, weight, run.plan.spacing_mm, progress)
     ranks.wait()
     return prepare(dataset, run.plan, place)
 

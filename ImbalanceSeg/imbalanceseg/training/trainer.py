@@ -57,7 +57,6 @@ from imbalanceseg.training.validation import (
     mean_dice,
     validate,
 )
-from imbalanceseg.training.weight_maps import weighted
 
 CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
 
@@ -118,7 +117,8 @@ class Trainer:
         self.patch = training_patch(plan, recipe, self.state.network)
         self.network = ranks.wrap(self.state.network)
         self.fast = recipe.precision == "auto" and not self._has_tiny_maps()
-        self.loss = StepLoss(chosen_loss(plan, recipe), recipe.supervision)
+        loss = chosen_loss(plan, recipe)
+        self.loss = StepLoss(loss, recipe.supervision)
         self.source = PatchSource(
             split.training,
             self.patch,
@@ -127,6 +127,7 @@ class Trainer:
             plan.spacing_mm,
             plan.anisotropic,
             seed,
+            loss.weight,
         )
         self.source.hard_places = self.state.hard_places
         self.log = _Log(folder, self.classes, self.state.standing.iteration, ranks.leads)
@@ -205,8 +206,6 @@ class Trainer:
         # The batch is all ranks' together, so that a training may go on with more of them.
         count = -(-self.standing.batch // self.ranks.world)
         batch = self.source.batch(iteration, count, self.ranks.rank)
-        if self.recipe.loss.weight != "none":
-            batch = weighted(batch, self.recipe.loss.weight, self.plan.spacing_mm)
         if self.device.type != "cuda":
             return batch
         return batch.each(torch.Tensor.pin_memory)

@@ -1,16 +1,13 @@
-"""The weight maps of the papers for a batch of patches."""
+"""The weight maps of the papers, computed once for every prepared case."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.losses.weights import (
@@ -18,73 +15,62 @@ from imbalanceseg.losses.weights import (
     centerline_distance_weight,
     local_imbalance_weight,
 )
-from imbalanceseg.training.patches import PatchBatch
-
-WeightName = Literal["border", "centerline", "local_imbalance"]
-
-
-def weight_map(
-    name: WeightName, label: Tensor, components: Tensor, spacing_mm: Sequence[float]
-) -> Tensor:
-    """The ``weight`` of a loss for every patch of a batch, each for itself.
-
-    Args:
-        name: ``"border"``: the U-Net's, on the background between ``components``, its width 5 of
-            the smallest voxels; there is none where they abut, so train on :func:`parted_label`.
-            ``"centerline"`` and ``"local_imbalance"``: of the airway papers.
-        label: integers ``[B, 1, ...]``, 2 or 3 axes; 255 unlabelled.
-        components: integers ``[B, 1, ...]``, one number an instance, 0 on background.
-        spacing_mm: along the patches' axes.
-
-    Returns:
-        float32 ``[B, 1, ...]`` on the label's device, 0 where unlabelled.
-    """
-    labels, numbers = label.cpu().numpy()[:, 0], components.cpu().numpy()[:, 0]
-    maps = [_one(name, *case, spacing_mm) for case in zip(labels, numbers, strict=True)]
-    return torch.from_numpy(np.stack(maps))[:, None].to(label.device)
+from imbalanceseg.planning.plan import WeightName
+from imbalanceseg.planning.prepare import PreparedCase
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 
-def weighted(batch: PatchBatch, name: WeightName, spacing_mm: Sequence[float]) -> PatchBatch:
-    """The batch with a weight; with ``"border"``, its label is parted."""
-    label = parted_label(batch.label, batch.components) if name == "border" else batch.label
-    weight = weight_map(name, label, batch.components, spacing_mm)
-    return replace(batch, label=label, weight=weight)
-
-
-def parted_label(label: Tensor, components: Tensor) -> Tensor:
-    """The label, background where instances abut: what the U-Net's border weight is made for.
+def weigh_cases(
+    cases: Sequence[PreparedCase],
+    name: WeightName,
+    spacing_mm: Sequence[float],
+    progress: ProgressCallback = ignore_progress,
+) -> None:
+    """Compute the weight map of every case that has none yet, and keep it with the case.
 
     Args:
-        label: integers ``[B, 1, ...]``, 2 or 3 axes; 255 unlabelled.
-        components: integers, same shape, one number an instance, 0 on background.
+        cases: prepared.
+        name: see :func:`case_weight`; nothing is done for ``"none"``.
+        spacing_mm: along their axes.
+        progress: receives an event a case.
 
-    Returns:
-        As ``label``; voxels that lie against another instance, diagonally too, are 0.
-
-    Source: Ronneberger et al., MICCAI 2015, section 3.
+    Raises:
+        OutputError: a map cannot be kept.
     """
-    numbers = components.cpu().numpy()[:, 0]
-    apart = torch.from_numpy(np.stack([_abutting(case) for case in numbers]))[:, None]
-    known = label != UNLABELLED
-    return label.masked_fill(apart.to(label.device) & known, BACKGROUND)
+    if name == "none":
+        return
+    for done, case in enumerate(cases):
+        progress(ProgressEvent("weights", done, len(cases), case.name))
+        if not case.has_weight(name):
+            weight = case_weight(name, case.label(), case.components(), spacing_mm)
+            case.keep_weight(name, weight)
+    progress(ProgressEvent("weights", len(cases), len(cases)))
 
 
-def _abutting(components: NDArray[Any]) -> NDArray[np.bool_]:
-    highest = np.iinfo(components.dtype).max
-    foreground = components > 0
-    largest = ndimage.maximum_filter(components, size=3)
-    smallest = ndimage.minimum_filter(np.where(foreground, components, highest), size=3)
-    return foreground & (largest != smallest)
-
-
-def _one(
+def case_weight(
     name: WeightName,
     label: NDArray[Any],
     components: NDArray[Any],
     spacing_mm: Sequence[float],
 ) -> NDArray[np.float32]:
+    """The ``weight`` of a loss for a whole case.
+
+    Of the whole case, because what a map is relative to, as the widest place of a tree or the share
+    of foreground, would be another in every patch.
+
+    Args:
+        name: ``"border"``: the U-Net's, on the background between ``components``, its width 5 of
+            the smallest voxels, for a label parted by :func:`parted`. ``"centerline"`` and
+            ``"local_imbalance"``: of the airway papers.
+        label: integers ``[...]``, 2 or 3 axes; 255 unlabelled.
+        components: integers ``[...]``, one number an instance, 0 on background.
+        spacing_mm: along the axes.
+
+    Returns:
+        float32 ``[...]``, 0 where unlabelled.
+    """
     if name == "border":
-        weight = _border(label, components, spacing_mm)
+        weight = _border(parted(label, components), components, spacing_mm)
     else:
         flat = label.ndim == 2
         volume, spacing = (label[None], (1.0, *spacing_mm)) if flat else (label, spacing_mm)
@@ -94,6 +80,30 @@ def _one(
             weight = local_imbalance_weight(volume)
         weight = weight.reshape(label.shape)
     return np.where(label == UNLABELLED, np.float32(0), weight)
+
+
+def parted(label: NDArray[Any], components: NDArray[Any]) -> NDArray[Any]:
+    """The label, background where instances abut: what the U-Net's border weight is made for.
+
+    Args:
+        label: integers ``[...]``, 2 or 3 axes; 255 unlabelled.
+        components: integers, same shape, one number an instance, 0 on background.
+
+    Returns:
+        As ``label``; voxels that lie against another instance, diagonally too, are 0.
+
+    Source: Ronneberger et al., MICCAI 2015, section 3.
+    """
+    apart = _abutting(components) & (label != UNLABELLED)
+    return np.where(apart, label.dtype.type(BACKGROUND), label)
+
+
+def _abutting(components: NDArray[Any]) -> NDArray[np.bool_]:
+    highest = np.iinfo(components.dtype).max
+    foreground = components > 0
+    largest = ndimage.maximum_filter(components, size=3)
+    smallest = ndimage.minimum_filter(np.where(foreground, components, highest), size=3)
+    return foreground & (largest != smallest)
 
 
 def _border(

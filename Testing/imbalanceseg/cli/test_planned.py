@@ -45,7 +45,7 @@ def bundle_of(folder: Path, dims: int, channels: int, outputs: int) -> Path:
         network="nnunet",
         normalization=(Normalization(scheme="z-score"),) * channels,
         loss="dice_ce",
-        loss_settings={},
+        loss_weight="none",
         sampling=Sampling(),
         reasons={},
         **{name: kwargs[name] for name in ("kernels", "strides", "features")},

@@ -44,7 +44,7 @@ def thick_plan(**changes: Any) -> Plan:
             Normalization(scheme="masked z-score"),
         ),
         "loss": "dice_ce",
-        "loss_settings": {},
+        "loss_weight": "none",
         "sampling": Sampling(foreground=0.33),
         "reasons": {},
     }

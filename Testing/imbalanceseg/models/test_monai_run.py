@@ -122,7 +122,7 @@ def test_runner_agrees_on_several_classes_and_channels(tmp_path: Path) -> None:
         features=(8, 12),
         normalization=(Normalization(scheme="z-score"),) * 2,
         loss="dice_ce",
-        loss_settings={},
+        loss_weight="none",
         sampling=Sampling(),
         reasons={},
     )

@@ -32,7 +32,7 @@ def plan(**changes: Any) -> Plan:
         "features": (8, 16),
         "normalization": (CT,),
         "loss": "dice_ce",
-        "loss_settings": {},
+        "loss_weight": "none",
         "sampling": Sampling(),
         "reasons": {},
     }

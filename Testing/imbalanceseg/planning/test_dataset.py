@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from imbalanceseg.cli.main import main
 from imbalanceseg.errors import InputError
 from imbalanceseg.planning.dataset import open_dataset, read_case
 from imbalanceseg.planning.fingerprint import DatasetFaultsError, fingerprint
@@ -177,7 +178,9 @@ def test_the_same_dataset_has_the_same_fingerprint(nnunet: Path) -> None:
     assert fingerprint(open_dataset(nnunet)) == fingerprint(open_dataset(nnunet))
 
 
-def test_every_fault_is_told_at_once(nnunet: Path) -> None:
+@pytest.fixture
+def broken(nnunet: Path) -> Path:
+    """One whole case, and one for each thing that can be wrong."""
     images, labels = nnunet / "imagesTr", nnunet / "labelsTr"
     for case in ("no-label", "other-grid", "seven", "empty", "nan", "text", "whole"):
         for channel in (0, 1):
@@ -188,28 +191,51 @@ def test_every_fault_is_told_at_once(nnunet: Path) -> None:
     write(labels / "other-grid.nii.gz", label(), (0.7, 0.5, 3.0))
     write(labels / "seven.nii.gz", label() * 7)
     (images / "empty_0000.nii.gz").write_bytes(b"")
-    broken = scan()
-    broken[0, 0, 0] = np.nan
+    not_a_number = scan()
+    not_a_number[0, 0, 0] = np.nan
     # ITK's reader of NIfTI turns NaN into 0 by itself.
     (images / "nan_0001.nii.gz").unlink()
-    write(images / "nan_0001.nrrd", broken)
+    write(images / "nan_0001.nrrd", not_a_number)
     (images / "text_0000.nii.gz").write_text("not an image")
+    return nnunet
+
+
+FAULTS = {
+    "a": "a_0001",
+    "no-label": "no-label.nii.gz",
+    "other-grid": "its spacing in mm is (0.7, 0.5, 3), not (0.5, 0.5, 3)",
+    "seven": "label 7 is not declared",
+    "empty": "is empty",
+    "nan": "nan_0001.nrrd has voxels that are NaN",
+    "text": "cannot be read",
+}
+
+
+def test_every_fault_is_told_at_once(broken: Path) -> None:
     with pytest.raises(DatasetFaultsError) as caught:
-        fingerprint(open_dataset(nnunet))
+        fingerprint(open_dataset(broken))
     faults = dict(caught.value.faults)
-    assert faults.keys() == {"a", "no-label", "other-grid", "seven", "empty", "nan", "text"}
-    for case, words in {
-        "a": "a_0001",
-        "no-label": "no-label.nii.gz",
-        "other-grid": "grid",
-        "seven": "label 7 is not declared",
-        "empty": "is empty",
-        "nan": "nan_0001.nrrd has voxels that are NaN",
-        "text": "cannot be read",
-    }.items():
+    assert faults.keys() == FAULTS.keys()
+    for case, words in FAULTS.items():
         assert words in faults[case]
     assert "7 faults" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).faults == caught.value.faults
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_the_commands_list_every_fault_and_write_nothing(
+    broken: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output"
+    arguments = [command, str(broken), "-o", str(output), "--progress", "none"]
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "error[dataset-faults]: Dataset001_Test has 7 faults:" in told.err
+    lines = told.err.splitlines()
+    for case, words in FAULTS.items():
+        assert any(line.startswith(f"  {case}: ") and words in line for line in lines)
+    assert not output.exists()
 
 
 def test_a_dataset_without_foreground_or_labels_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from imbalanceseg.losses import loss_names
 from imbalanceseg.planning.dataset import Dataset, open_dataset
 from imbalanceseg.planning.fingerprint import ChannelIntensities, ClassFingerprint, Fingerprint
 from imbalanceseg.planning.fingerprint import fingerprint as measured
-from imbalanceseg.planning.plan import Plan, make_plan, with_patch
+from imbalanceseg.planning.plan import Plan, decisions, make_plan, with_patch
+from imbalanceseg.training.build import chosen_loss
+from imbalanceseg.training.recipe import Recipe
 
 
 def dataset(channel: str = "", **labels: int) -> Dataset:
@@ -86,6 +88,10 @@ def test_the_imbalance_decides_loss_and_sampler(figures, loss, share, words) -> 
     assert plan.loss in loss_names()
     assert {k: v for k, v in plan.sampling if v} == pytest.approx(share)
     assert words in plan.reasons["loss"]
+    # Where the structure is thin, its centreline weighs more, in the plan and in what is trained.
+    assert plan.loss_weight == ("centerline" if loss == "general_union" else "none")
+    assert chosen_loss(plan, Recipe()).weight == plan.loss_weight
+    assert (", centerline weight" in dict(decisions(plan))["loss"]) == (loss == "general_union")
 
 
 def test_ct_has_one_scale_and_mr_has_none() -> None:
@@ -96,6 +102,14 @@ def test_ct_has_one_scale_and_mr_has_none() -> None:
     stripped = make_plan(dataset("T1", lesion=1), fingerprint(cropped_share=0.5))
     assert stripped.normalization[0].scheme == "masked z-score"
     assert "CT" in make_plan(dataset(), fingerprint()).reasons["normalization"]
+
+
+def test_a_ct_whose_foreground_has_one_grey_value_has_no_scale() -> None:
+    flat = dict.fromkeys(("mean", "low", "fifth", "median", "ninety_fifth", "high"), 1.0)
+    found = fingerprint(intensities=[ChannelIntensities(std=0, **flat)])
+    for preset in ("v2", "early"):
+        plan = make_plan(dataset("CT", lesion=1), found, preset=preset)
+        assert plan.normalization[0].scheme == "z-score"
 
 
 def test_thick_slices_are_told_of() -> None:
@@ -222,6 +236,31 @@ def test_a_tumour_in_thick_slices(data_folder: Path, tmp_path: Path) -> None:
     assert plan.anisotropic
     assert plan.kernels[0] == (1, 3, 3)
     assert plan.loss == "hardness_weighted_dice"
+
+
+def test_an_organ_in_thick_slices(data_folder: Path, tmp_path: Path) -> None:
+    spleen = data_folder / "spleen_crop"
+    path = _datalist(tmp_path, spleen / "ct.nii.gz", spleen / "spleen.nii.gz")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"channel_names": {"0": "CT"}}))
+    found = open_dataset(path)
+    plan = make_plan(found, measured(found))
+    assert plan.anisotropic
+    assert plan.loss == "dice_ce"
+    assert plan.normalization[0].scheme == "ct"
+    # Soft tissue: nothing of the lung, nothing of bone.
+    assert -50 < plan.normalization[0].low < 0 < plan.normalization[0].high < 200
+
+
+def test_specks_beside_one_tumour_are_told_of(data_folder: Path, tmp_path: Path) -> None:
+    """Labels fused from algorithms: oedema is one region and four specks."""
+    glioma = data_folder / "tumour_glioma"
+    found = open_dataset(
+        _datalist(tmp_path, glioma / "bet_t1c.nii.gz", glioma / "seg_fusion_simple.nii.gz")
+    )
+    plan = make_plan(found, measured(found))
+    assert plan.loss == "blob"
+    assert "5 instances a case (class 2)" in plan.reasons["loss"]
+    assert "98% of the voxels: if the others are noise" in plan.reasons["loss"]
 
 
 def test_a_bronchial_tree_is_thin(data_folder: Path, tmp_path: Path) -> None:

@@ -256,6 +256,19 @@ class TestAgain:
         prepare(dataset, plan, store)
         assert counted == ["a", dataset.cases[1].name, "a"]
 
+    def test_weights_are_kept_until_the_case_changes(self, dataset, plan, store) -> None:
+        case = prepare(dataset, plan, store)[0]
+        weight = np.random.default_rng(0).random(case.shape, np.float32)
+        case.keep_weight("border", weight)
+        assert not case.has_weight("centerline")
+        again = prepare(dataset, plan, store)[0]
+        assert again.has_weight("border")
+        np.testing.assert_array_equal(again.weight("border"), weight)
+        window = (slice(1, 3),) * len(case.shape)
+        np.testing.assert_array_equal(again.weight("border", window), weight[window])
+        os.utime(dataset.cases[0].images[0], ns=(1, 1))
+        assert not prepare(dataset, plan, store)[0].has_weight("border")
+
     def test_another_plan_has_another_folder(self, dataset, plan, store, counted) -> None:
         prepare(dataset, plan, store)
         prepare(dataset, plan.model_copy(update={"spacing_mm": (3.0, 1.0, 1.0)}), store)

@@ -23,6 +23,7 @@ from imbalanceseg.planning.plan import Plan, Sampling, make_plan
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.training.patches import PatchBatch, PatchSource
 from imbalanceseg.training.recipe import Augmentation
+from imbalanceseg.training.weight_maps import weigh_cases
 
 pytest.importorskip("blosc2")
 
@@ -319,6 +320,81 @@ class TestGeometry:
         assert batch.image.isfinite().all()
         assert set(batch.label.unique().tolist()) <= {0, 1, 255}
         assert not batch.components[batch.label == 255].any()
+
+
+@pytest.fixture(scope="session")
+def tree(make_cases: Prepare) -> list[PreparedCase]:
+    """A thick trunk and a thin branch."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:11, 2:12, 4:14] = 1
+    label[13:16, 20:23, 2:22] = 1
+    label[:, :, 23] = 255
+    cases, _ = make_cases((noise(0), label))
+    for name in ("centerline", "border", "local_imbalance"):
+        weigh_cases(cases, name, (1.0, 1.0, 1.0))
+    return cases
+
+
+class TestWeights:
+    def test_a_patch_has_the_weights_of_its_case(self, tree: list[PreparedCase]) -> None:
+        whole = tree[0].weight("centerline")
+        one = source(tree, weight="centerline", sampling=Sampling(foreground=1))
+        of_branch = 0
+        for batch in (one.batch(n, 4) for n in range(12)):
+            assert batch.weight is not None
+            assert batch.weight.shape == batch.label.shape
+            for image, label, weight in zip(batch.image, batch.label, batch.weight, strict=True):
+                place = np.argwhere(tree[0].image()[0] == float(image[0, 0, 0, 0]))[0]
+                window = tuple(slice(a, a + n) for a, n in zip(place, image.shape[1:], strict=True))
+                np.testing.assert_array_equal(weight[0], whole[window])
+                walls = label[0] == 1
+                if place[1] > 12 and walls.any():
+                    of_branch += 1
+                    # Measured against the trunk: no voxel of a thin branch weighs nothing.
+                    assert weight[0][walls].min() > 0.3
+        assert of_branch > 5
+
+    @pytest.mark.parametrize("augmentation", [MOVED, Augmentation()])
+    def test_they_move_with_the_label(
+        self, tree: list[PreparedCase], augmentation: Augmentation
+    ) -> None:
+        one = source(tree, (16, 20, 18), augmentation=augmentation, weight="centerline")
+        plain = source(tree, (16, 20, 18), augmentation=augmentation)
+        for number in range(6):
+            batch, without = one.batch(number, 3), plain.batch(number, 3)
+            assert batch.weight is not None
+            assert without.weight is None
+            assert same(batch, without)
+            assert not batch.weight[batch.label == 255].any()
+            background = batch.label == 0
+            # Linear, as images are: only next to the structure the two mix.
+            assert (batch.weight[background] > 0.99).float().mean() > 0.9
+            if (batch.label == 1).sum() > 300:
+                assert batch.weight[batch.label == 1].min() < 0.5
+
+    def test_abutting_instances_are_parted(self, make_cases: Prepare, tmp_path: Path) -> None:
+        numbers = np.zeros((40, 50), np.uint16)
+        numbers[10:30, 5:25], numbers[10:30, 25:45] = 1, 2
+        for kind, values in (("images", np.uint8(numbers > 0) * 9 + 1), ("labels", numbers)):
+            (tmp_path / kind).mkdir()
+            sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / kind / "one.png"))
+        dataset = open_dataset(tmp_path, numbered=True)
+        plan = make_plan(dataset, fingerprint(dataset))
+        cases = prepare(dataset, plan, tmp_path)
+        weigh_cases(cases, "border", plan.spacing_mm)
+        batch = source(cases, (40, 50), weight="border").batch(0, 1)
+        assert batch.weight is not None
+        gap = (0, 0, slice(12, 28), slice(24, 26))
+        assert not batch.label[gap].any()
+        assert (batch.weight[gap] > 8).all()
+        assert batch.label[0, 0, 20, 22] == 1
+
+    def test_none_is_computed_twice(
+        self, tree: list[PreparedCase], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("imbalanceseg.training.weight_maps.case_weight", None)
+        weigh_cases(tree, "centerline", (1.0, 1.0, 1.0))
+        weigh_cases(tree, "none", (1.0, 1.0, 1.0))
 
 
 def test_a_small_case_is_in_the_middle(two: list[PreparedCase]) -> None:

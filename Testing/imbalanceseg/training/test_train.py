@@ -271,6 +271,31 @@ class TestTrouble:
         assert main(["train", str(other), "-o", str(trained[1]), "--resume"]) == 2
         assert "error[other-dataset]" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--recipe", "nnunet"],
+            ["--minutes", "3"],
+            ["--iterations", "7"],
+            ["--folds", "2"],
+            ["--seed", "1"],
+            ["--instances"],
+            ["--memory-gb", "4"],
+        ],
+    )
+    def test_what_goes_on_takes_no_other_options(self, trained, balls, capsys, arguments):
+        log = (trained[1] / "fold_0" / LOG).read_bytes()
+        assert main(["train", str(balls), "-o", str(trained[1]), "--resume", *arguments]) == 2
+        told = capsys.readouterr().err
+        assert "error[resume-differs]" in told
+        assert arguments[0] in told
+        assert (trained[1] / "fold_0" / LOG).read_bytes() == log
+
+    def test_the_options_of_the_start_may_be_said_again(self, trained, balls, small_recipe):
+        arguments = ["--iterations", "60", "--seed", "0", "--folds", "1"]
+        run = ["train", str(balls), "-o", str(trained[1]), "--resume", "--progress", "none"]
+        assert main([*run, "--recipe", str(small_recipe), *arguments]) == 0
+
 
 class TestFolds:
     def test_every_case_is_held_out_once(self):
