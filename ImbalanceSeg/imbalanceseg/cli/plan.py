@@ -75,7 +75,7 @@ def plan(
         return
     _print_classes(found, made)
     print()
-    for decision, value in decisions(made):
+    for decision, value in decisions(made).items():
         print(f"{decision}: {value}")
         print(f"    {made.reasons[decision]}")
 

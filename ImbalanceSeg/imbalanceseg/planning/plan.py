@@ -215,7 +215,11 @@ def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
             "Give one number of voxels for each axis, or leave the patch to the plan.",
         )
     topology = pooled(plan.spacing_mm, patch, _RULES[plan.preset, len(patch)])
-    reasons = plan.reasons | {"patch": "The recipe asks for it."}
+    reasons = plan.reasons | {
+        "patch": "The recipe asks for it.",
+        "network": _network_reason(topology),
+        "batch": "That of the plan's own patch.",
+    }
     return plan.model_copy(
         update={
             "patch": topology.patch,
@@ -227,21 +231,34 @@ def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
     )
 
 
-def decisions(plan: Plan) -> list[tuple[str, str]]:
-    """What was decided, for people: ``(decision, value)``, each with a reason of that name."""
+def decisions(plan: Plan) -> dict[str, str]:
+    """What was decided, for people: value by decision, each with a reason of that name."""
     kernels = ", ".join(_by(kernel) for kernel in plan.kernels)
-    weight = plan.loss_weight.replace("_", " ")
-    schemes = ", ".join(one.scheme for one in plan.normalization)
-    shares = {kind: share for kind, share in plan.sampling if share}
-    return [
-        ("spacing", f"{_by(plan.spacing_mm)} mm"),
-        ("patch", f"{_by(plan.patch)} voxels"),
-        ("batch", str(plan.batch)),
-        ("network", f"{plan.network}, kernels {kernels}"),
-        ("normalization", schemes),
-        ("loss", plan.loss if plan.loss_weight == "none" else f"{plan.loss}, {weight} weight"),
-        ("sampling", ", ".join(f"{share:.0%} {kind}" for kind, share in shares.items())),
-    ]
+    return {
+        "spacing": f"{_by(plan.spacing_mm)} mm",
+        "patch": shown_patch(plan.patch),
+        "batch": str(plan.batch),
+        "network": f"{plan.network}, kernels {kernels}",
+        "normalization": ", ".join(one.scheme for one in plan.normalization),
+        "loss": shown_loss(plan.loss, plan.loss_weight),
+        "sampling": shown_sampling(plan.sampling),
+    }
+
+
+def shown_patch(patch: Sequence[int]) -> str:
+    """A patch for people."""
+    return f"{_by(patch)} voxels"
+
+
+def shown_loss(name: str, weight: WeightName) -> str:
+    """A loss and its weight map for people."""
+    return name if weight == "none" else f"{name}, {weight.replace('_', ' ')} weight"
+
+
+def shown_sampling(sampling: Sampling) -> str:
+    """Where patches are taken, for people."""
+    shares = [f"{share:.0%} {kind.replace('_', ' ')}" for kind, share in sampling if share]
+    return ", ".join(shares) or "anywhere"
 
 
 def _by(values: Sequence[float]) -> str:
@@ -293,14 +310,6 @@ def _topology_reasons(
         )
         if share < 0.25:
             patch += " The network sees little context: a coarser spacing may serve large objects."
-    poolings = _listed(topology.poolings, ", ")
-    flat = sum(k[0] == 1 for k in topology.kernels) if len(topology.patch) == 3 else 0
-    kernels = f"Axes are halved {poolings} times, while they have 8 voxels and are fine enough."
-    if flat:
-        kernels += (
-            f" The {flat} finest stages look only within the slice (2.5D): thick slices next to "
-            "each other show different anatomy."
-        )
     by_data = round(0.05 * voxels / prod(topology.patch))
     if batch == 2 and by_data < 2:
         why = "The smallest that is worth it; the dataset is small for its patch."
@@ -308,7 +317,19 @@ def _topology_reasons(
         why = "5 % of all voxels of the dataset; a larger one would see the same cases every step."
     else:
         why = f"What {memory_gb:g} GB hold beside a patch of this size."
-    return {"patch": patch, "network": kernels, "batch": why}
+    return {"patch": patch, "network": _network_reason(topology), "batch": why}
+
+
+def _network_reason(topology: Topology) -> str:
+    poolings = _listed(topology.poolings, ", ")
+    flat = sum(k[0] == 1 for k in topology.kernels) if len(topology.patch) == 3 else 0
+    reason = f"Axes are halved {poolings} times, while they have 8 voxels and are fine enough."
+    if flat:
+        reason += (
+            f" The {flat} finest stages look only within the slice (2.5D): thick slices next to "
+            "each other show different anatomy."
+        )
+    return reason
 
 
 def _normalization(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imbalanceseg.io import atomic_path, write_text
-from imbalanceseg.planning.plan import Plan, decisions
 
 if TYPE_CHECKING:
+    from imbalanceseg.planning.plan import Plan
     from imbalanceseg.training.outcome import Member, Outcome
 
 _STYLE = (
@@ -25,7 +25,12 @@ _STYLE = (
 
 
 def write_training_report(
-    folder: Path, plan: Plan, recipe_name: str, members: Sequence[Member], outcome: Outcome
+    folder: Path,
+    plan: Plan,
+    recipe_name: str,
+    used: Sequence[tuple[str, str, str]],
+    members: Sequence[Member],
+    outcome: Outcome,
 ) -> None:
     """Write ``curve.png`` and ``report.html``, which needs no other file.
 
@@ -33,6 +38,7 @@ def write_training_report(
         folder: of the training.
         plan: of the dataset.
         recipe_name: that was used.
+        used: what was trained with: decision, value, why.
         members: the trained networks.
         outcome: what they are worth.
     """
@@ -40,7 +46,7 @@ def write_training_report(
     with atomic_path(folder / "curve.png") as path:
         _draw(logs, path)
     picture = base64.b64encode((folder / "curve.png").read_bytes()).decode("ascii")
-    write_text(folder / "report.html", _page(plan, recipe_name, members, outcome, picture))
+    write_text(folder / "report.html", _page(plan, recipe_name, used, members, outcome, picture))
 
 
 def read_log(path: Path) -> dict[str, list[float]]:
@@ -75,7 +81,12 @@ def _draw(logs: Sequence[dict[str, list[float]]], path: Path) -> None:
 
 
 def _page(
-    plan: Plan, recipe_name: str, members: Sequence[Member], outcome: Outcome, picture: str
+    plan: Plan,
+    recipe_name: str,
+    used: Sequence[tuple[str, str, str]],
+    members: Sequence[Member],
+    outcome: Outcome,
+    picture: str,
 ) -> str:
     mirrored = outcome.mirrored or (None,) * len(outcome.dice)
     classes = [
@@ -86,7 +97,6 @@ def _page(
         (score.case, *map(_figure, score.dice))
         for score in sorted(outcome.cases, key=lambda s: min(_known(s.dice), default=1.0))
     ]
-    planned = [(name, value, plan.reasons[name]) for name, value in decisions(plan)]
     steps = [
         (
             f"fold {number}",
@@ -115,8 +125,8 @@ def _page(
         *(f"<p>{html.escape(sentence)}</p>" for sentence in outcome.limitations),
         "<h2>How it went</h2>",
         _table(("network", "iterations", "time", "best at", "end"), steps),
-        "<h2>The plan and its reasons</h2>",
-        _table(("decision", "value", "why"), planned),
+        "<h2>What it was trained with, and why</h2>",
+        _table(("decision", "value", "why"), used),
         "<h2>Held-out cases, worst first, before post-processing</h2>",
         _table(("case", *names), cases),
     ]

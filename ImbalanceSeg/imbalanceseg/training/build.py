@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from imbalanceseg.networks import create_network
-from imbalanceseg.planning.plan import Plan
+from imbalanceseg.planning.plan import (
+    Plan,
+    decisions,
+    shown_loss,
+    shown_patch,
+    shown_sampling,
+)
 from imbalanceseg.training.recipe import LossChoice, OptimizerChoice, Recipe
 
 
@@ -53,6 +60,36 @@ def chosen_loss(plan: Plan, recipe: Recipe) -> LossChoice:
         return recipe.loss
     weight = plan.loss_weight if recipe.loss.weight == "none" else recipe.loss.weight
     return LossChoice(name=plan.loss, weight=weight)
+
+
+def training_decisions(
+    plan: Plan, recipe: Recipe, patch: Sequence[int]
+) -> list[tuple[str, str, str]]:
+    """What is trained with, for people: decision, value, and why the plan or the recipe wants it.
+
+    Args:
+        plan: of the dataset.
+        recipe: overrules it.
+        patch: see :func:`training_patch`.
+    """
+    asked = "The recipe asks for it."
+    network, loss = recipe.network, chosen_loss(plan, recipe)
+    found = {name: (value, plan.reasons[name]) for name, value in decisions(plan).items()}
+    if network.name != "plan":
+        found["network"] = network.name, asked
+    elif network.width != 1:
+        value, why = found["network"]
+        found["network"] = value, f"{why} The recipe makes it {network.width:g} times as wide."
+    if tuple(patch) != plan.patch:
+        enlarged = "Enlarged to what the network's poolings divide."
+        found["patch"] = shown_patch(patch), asked if recipe.patch else enlarged
+    if recipe.batch:
+        found["batch"] = str(recipe.batch), asked
+    if (loss.name, loss.weight) != (plan.loss, plan.loss_weight):
+        found["loss"] = shown_loss(loss.name, loss.weight), asked
+    if recipe.sampling:
+        found["sampling"] = shown_sampling(recipe.sampling), asked
+    return [(name, *rest) for name, rest in found.items()]
 
 
 def training_patch(plan: Plan, recipe: Recipe, network: nn.Module) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from imbalanceseg.training.build import (
     build_network,
     chosen_loss,
     network_arguments,
+    training_decisions,
     training_patch,
 )
 from imbalanceseg.training.distributed import Ranks, joined_ranks
@@ -240,7 +241,10 @@ def train(
             return None
         learned = len({case.name for split in splits for case in split.training})
         outcome = judge(run.plan, run.recipe, members, learned, chosen, progress)
-    write_training_report(folder, run.plan, run.recipe_name, members, outcome)
+    used = training_decisions(
+        run.plan, run.recipe, training_patch(run.plan, run.recipe, members[0].network)
+    )
+    write_training_report(folder, run.plan, run.recipe_name, used, members, outcome)
     return Trained(write_model(folder / "model", run, members, outcome), outcome)
 
 

@@ -91,7 +91,7 @@ def test_the_imbalance_decides_loss_and_sampler(figures, loss, share, words) -> 
     # Where the structure is thin, its centreline weighs more, in the plan and in what is trained.
     assert plan.loss_weight == ("centerline" if loss == "general_union" else "none")
     assert chosen_loss(plan, Recipe()).weight == plan.loss_weight
-    assert (", centerline weight" in dict(decisions(plan))["loss"]) == (loss == "general_union")
+    assert (", centerline weight" in decisions(plan)["loss"]) == (loss == "general_union")
 
 
 def test_ct_has_one_scale_and_mr_has_none() -> None:

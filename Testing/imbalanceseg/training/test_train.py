@@ -72,6 +72,8 @@ class TestAWholeTraining:
         assert log["loss"][-1] < log["loss"][0]
         page = (folder / "report.html").read_text()
         assert "Not for clinical use" in page
+        assert "flatters them a little" in page
+        assert "The recipe asks for it." in page
         assert (folder / "curve.png").stat().st_size > 5000
         assert list((folder / "fold_0" / "tensorboard").iterdir())
 
@@ -79,7 +81,9 @@ class TestAWholeTraining:
         card = load_model(trained[1] / "model").card
         (figures,) = card.metrics.values()
         assert figures["ball_dice"] == pytest.approx(trained[0].outcome.dice[0], abs=1e-4)
-        assert "5 cases" in " ".join(card.limitations)
+        told = " ".join(card.limitations)
+        assert "5 cases" in told
+        assert "chosen on the held-out cases" in told
 
     def test_weights_of_the_model_are_the_best(self, trained):
         best = load_file(trained[1] / "fold_0" / BEST)
