@@ -15,6 +15,7 @@ import numpy as np
 
 _SMALLEST_FEATURE_MAP = 4
 _CONVOLUTIONS = 2
+_SMALLEST_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Topology:
         return tuple(sum(s > 1 for s in axis) for axis in zip(*self.strides, strict=True))
 
     def feature_elements(self, classes: int) -> int:
-        """Elements of all feature maps of one patch: convolutions, upsampling, supervised outputs.
+        """Elements of all feature maps of one patch: convolutions, upsampling, logits.
 
         nnU-Net's stand-in for memory: proportional to it in training.
         """
@@ -79,8 +80,8 @@ class Topology:
         voxels = [prod(size) for size in shrunk][1:]
         maps = list(zip(voxels, self.features, strict=True))
         encoder = sum(_CONVOLUTIONS * v * f for v, f in maps)
-        decoder = sum(v * ((_CONVOLUTIONS + 1) * f + classes) for v, f in maps[:-1])
-        return encoder + decoder
+        decoder = sum((_CONVOLUTIONS + 1) * v * f for v, f in maps[:-1])
+        return encoder + decoder + classes * voxels[0]
 
 
 def median_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -128,15 +129,13 @@ def plan_topology(
     patch = [max(1, min(round(scale / s), n)) for s, n in zip(spacing_mm, shape, strict=True)]
     allowed = rules.reference_elements * memory_gb / 8
     topology = pooled(spacing_mm, patch, rules)
-    while topology.feature_elements(classes) > allowed:
+    while topology.feature_elements(classes) * _SMALLEST_BATCH / rules.reference_batch > allowed:
         # The axis that sees most of a case gives way first.
-        order = sorted(range(len(patch)), key=lambda a: -topology.patch[a] / shape[a])
-        axis = next((a for a in order if topology.patch[a] > _step(topology, a)), None)
+        order = sorted(range(len(patch)), key=lambda a: (topology.patch[a] / shape[a], a))
+        axis = next((a for a in reversed(order) if topology.patch[a] > _step(topology, a)), None)
         if axis is None:
             break
-        patch = list(topology.patch)
-        patch[axis] -= _step(topology, axis)
-        topology = pooled(spacing_mm, patch, rules)
+        topology = pooled(spacing_mm, _shortened(topology, axis, spacing_mm, rules), rules)
     return topology
 
 
@@ -185,7 +184,19 @@ def batch_size(
     allowed = rules.reference_elements * memory_gb / 8
     by_memory = round(allowed / topology.feature_elements(classes) * rules.reference_batch)
     by_data = round(0.05 * voxels / prod(topology.patch))
-    return max(2, min(by_memory, by_data))
+    return max(_SMALLEST_BATCH, min(by_memory, by_data))
+
+
+def _shortened(
+    topology: Topology, axis: int, spacing_mm: Sequence[float], rules: Rules
+) -> tuple[int, ...]:
+    """The patch with one axis shorter, by no more than the poolings of the shorter one ask for."""
+
+    def less(step: int) -> tuple[int, ...]:
+        return tuple(n - step * (a == axis) for a, n in enumerate(topology.patch))
+
+    # A shorter axis may be halved less often: 256 becomes 224, not 192.
+    return less(_step(pooled(spacing_mm, less(_step(topology, axis)), rules), axis))
 
 
 def _grown(kernel: Sequence[int], spacing: Sequence[float]) -> list[int]:

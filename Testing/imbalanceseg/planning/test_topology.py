@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from math import prod
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +21,8 @@ from imbalanceseg.planning.topology import (
     plan_topology,
     target_spacing,
 )
+
+NNUNET = json.loads((Path(__file__).parent / "nnunet_plans.json").read_text("utf-8"))
 
 
 def test_isotropic_128_is_halved_five_times_down_to_four() -> None:
@@ -55,6 +60,16 @@ def test_thick_slices_are_first_looked_at_one_by_one() -> None:
 )
 def test_patches_are_those_that_nnunet_is_known_to_plan(spacing, shape, classes, patch) -> None:
     assert plan_topology(spacing, shape, classes, RULES_3D).patch == patch
+
+
+@pytest.mark.parametrize("row", NNUNET, ids=lambda row: "x".join(map(str, row["shape"])))
+def test_plans_are_those_of_nnunet_2_8_1(row) -> None:
+    """Asked by Testing/Benchmarks/nnunet_plans.py."""
+    rules = RULES_2D if len(row["shape"]) == 2 else RULES_3D
+    found = plan_topology(row["spacing"], row["shape"], row["classes"], rules)
+    for name in ("patch", "strides", "kernels", "features"):
+        assert np.array_equal(getattr(found, name), row[name])
+    assert batch_size(found, row["classes"], rules, row["voxels"]) == row["batch"]
 
 
 def test_a_batch_is_five_per_cent_of_the_voxels_and_at_least_two() -> None:
