@@ -247,7 +247,7 @@ def decisions(plan: Plan) -> dict[str, str]:
 
 def shown_patch(patch: Sequence[int]) -> str:
     """A patch for people."""
-    return f"{_by(patch)} voxels"
+    return f"{_by(patch)} {_unit(patch)}"
 
 
 def shown_loss(name: str, weight: WeightName) -> str:
@@ -259,6 +259,10 @@ def shown_sampling(sampling: Sampling) -> str:
     """Where patches are taken, for people."""
     shares = [f"{share:.0%} {kind.replace('_', ' ')}" for kind, share in sampling if share]
     return ", ".join(shares) or "anywhere"
+
+
+def _unit(size: Sequence[int]) -> str:
+    return "pixels" if len(size) == 2 else "voxels"
 
 
 def _by(values: Sequence[float]) -> str:
@@ -300,13 +304,13 @@ def _topology_reasons(
     memory_gb: float,
 ) -> dict[str, str]:
     median = median_shape(shapes)
-    share = prod(topology.patch) / prod(median)
+    share = prod(map(min, topology.patch, median)) / prod(median)
     if all(p >= n for p, n in zip(topology.patch, median, strict=True)):
-        patch = f"A median case, {_listed(median, ' x ')} voxels, fits whole."
+        patch = f"A median case, {_listed(median, ' x ')} {_unit(median)}, fits whole."
     else:
         patch = (
             f"The largest that fits {memory_gb:g} GB; {share:.0%} of a median case of "
-            f"{_listed(median, ' x ')} voxels."
+            f"{_listed(median, ' x ')} {_unit(median)}."
         )
         if share < 0.25:
             patch += " The network sees little context: a coarser spacing may serve large objects."
@@ -372,7 +376,9 @@ def _imbalance(
 ) -> tuple[str, WeightName, Sampling]:
     """Loss, weight map and sampler, from how sparse, thin, scattered and rare the foreground is."""
     rarest = min(found.classes.values(), key=lambda c: c.voxel_share)
-    share = f"the rarest class is {rarest.voxel_share:.2%} of a case"
+    share = f"{rarest.voxel_share:.2%} of a case"
+    if len(found.classes) > 1:
+        share = f"the rarest of {len(found.classes)} classes is {share}"
     if found.labelled_share < _SPARSELY_LABELLED:
         reasons["loss"] = (
             f"Only {found.labelled_share:.1%} of the voxels are labelled: partial_label leaves out "
@@ -412,10 +418,7 @@ def _imbalance(
         )
         reasons["sampling"] = "Half of the patches on the object: elsewhere is easy."
         return "hardness_weighted_dice", "none", Sampling(foreground=0.5)
-    reasons["loss"] = (
-        f"Compact objects of ordinary size ({len(labels) - 1 or 1} classes; {share}): Dice and "
-        "cross entropy."
-    )
+    reasons["loss"] = f"Compact and of ordinary size ({share}): Dice and cross entropy."
     reasons["sampling"] = "A third of the patches on foreground, classes equally likely."
     return "dice_ce", "none", Sampling(foreground=1 / 3)
 

@@ -58,7 +58,7 @@ def fingerprint(lesion: dict[str, Any] | None = None, **changes: Any) -> Fingerp
 @pytest.mark.parametrize(
     ("figures", "loss", "share", "words"),
     [
-        ({}, "dice_ce", {"foreground": 1 / 3}, "Compact objects"),
+        ({}, "dice_ce", {"foreground": 1 / 3}, "Compact and of ordinary size (3.00% of a case)"),
         ({"labelled_share": 0.05}, "partial_label", {"annotated": 1.0}, "5.0% of the voxels"),
         ({"labelled_share": 0.998}, "dice_ce", {"foreground": 1 / 3}, "0.2% of unlabelled voxels"),
         ({"lesion": {"compactness": 0.3}}, "general_union", {"foreground": 0.5}, "thin"),
