@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
-from statistics import median
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.planning.dataset import Dataset
-from imbalanceseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from imbalanceseg.planning.fingerprint import Fingerprint
+from imbalanceseg.planning.imbalance import Sampling, WeightName, answer_to_imbalance
 from imbalanceseg.planning.topology import (
     EARLY_RULES_2D,
     EARLY_RULES_3D,
@@ -27,18 +27,9 @@ from imbalanceseg.planning.topology import (
 )
 from imbalanceseg.preprocessing.intensity import Normalization
 
-_COMPACT = 0.7
-_MOSTLY_ONE = 0.8
-_CRUMB_VOXELS = 4
-_MANY_COMPONENTS = 3.0
-_SPREAD_SIZES = 10.0
-_RARE_SHARE = 0.005
 _CROP_MATTERS = 0.75
-_SPARSELY_LABELLED = 0.5
 
 Preset = Literal["v2", "early"]
-WeightName = Literal["none", "border", "centerline", "local_imbalance"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 _RULES = {
     ("v2", 2): RULES_2D,
@@ -50,29 +41,6 @@ _RULES = {
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Sampling(_Frozen):
-    """Where patches are taken; what is left over is drawn anywhere.
-
-    Attributes:
-        foreground: share centred on a foreground voxel, classes equally likely.
-        instance: share centred on a component, each component equally likely.
-        annotated: share centred on a labelled voxel, where most voxels are not labelled.
-        hard_skeleton: share centred on a centreline voxel that the network missed when it was last
-            asked; on any centreline voxel before that.
-    """
-
-    foreground: Share = 0.0
-    instance: Share = 0.0
-    annotated: Share = 0.0
-    hard_skeleton: Share = 0.0
-
-    @model_validator(mode="after")
-    def _at_most_all(self) -> Sampling:
-        if self.foreground + self.instance + self.annotated + self.hard_skeleton > 1 + 1e-9:
-            raise ValueError("the shares add up to more than 1")
-        return self
 
 
 class Plan(_Frozen):
@@ -171,9 +139,8 @@ def make_plan(
     if preset == "early":
         reasons["spacing"] += " Labels are resampled class by class with cubic splines."
     normalization = _normalization(dataset, found, preset, reasons)
-    loss, weight, sampling = _imbalance(found, labels, reasons)
-    if _SPARSELY_LABELLED <= found.labelled_share < 1:
-        reasons["loss"] += f" The {1 - found.labelled_share:.1%} of unlabelled voxels are left out."
+    answer = answer_to_imbalance(found, labels)
+    reasons |= {"loss": answer.loss_reason, "sampling": answer.sampling_reason}
     names = dataset.channel_names or tuple(f"channel {n}" for n in range(found.channels))
     return Plan(
         dataset=dataset.name,
@@ -191,9 +158,9 @@ def make_plan(
         features=topology.features,
         normalization=normalization,
         label_interpolation="cubic" if preset == "early" else "nearest",
-        loss=loss,
-        loss_weight=weight,
-        sampling=sampling,
+        loss=answer.loss,
+        loss_weight=answer.weight,
+        sampling=answer.sampling,
         reasons=reasons,
     )
 
@@ -369,71 +336,6 @@ def _normalization(
     if not dataset.channel_names:
         reasons["normalization"] += " If these are CT, name the channel CT in dataset.json."
     return tuple(schemes)
-
-
-def _imbalance(
-    found: Fingerprint, labels: Mapping[int, str], reasons: dict[str, str]
-) -> tuple[str, WeightName, Sampling]:
-    """Loss, weight map and sampler, from how sparse, thin, scattered and rare the foreground is."""
-    rarest = min(found.classes.values(), key=lambda c: c.voxel_share)
-    share = f"{rarest.voxel_share:.2%} of a case"
-    if len(found.classes) > 1:
-        share = f"the rarest of {len(found.classes)} classes is {share}"
-    if found.labelled_share < _SPARSELY_LABELLED:
-        reasons["loss"] = (
-            f"Only {found.labelled_share:.1%} of the voxels are labelled: partial_label leaves out "
-            "the rest, and does not push down a class that the painted slices lack."
-        )
-        reasons["sampling"] = "Every patch holds labelled voxels; others teach nothing."
-        return "partial_label", "none", Sampling(annotated=1.0)
-    scattered = [value for value, c in found.classes.items() if _is_scattered(c, found)]
-    if len(found.classes) == 1 and rarest.compactness < _COMPACT and _is_one(rarest, found):
-        reasons["loss"] = (
-            "One structure, thin for its volume (its voxels lie "
-            f"{rarest.compactness:.0%} as deep as in a ball; {share}): general_union "
-            "keeps thin branches from being swallowed, and more so with a weight that is largest "
-            "on their centrelines."
-        )
-        reasons["sampling"] = "Half of the patches on the structure: elsewhere is easy."
-        return "general_union", "centerline", Sampling(foreground=0.5)
-    if scattered:
-        one = found.classes[scattered[0]]
-        small, _, large = one.component_size
-        reasons["loss"] = (
-            f"Scattered: {one.components_a_case:.0f} instances a case ({labels[scattered[0]]}) of "
-            f"very different size (the largest tenth {large / small:.0f} times the smallest). In "
-            "blob every instance counts alike, the sum with Dice keeps false positives down."
-        )
-        if one.largest_share > _MOSTLY_ONE:
-            reasons["loss"] += (
-                f" But one of them holds {one.largest_share:.0%} of the voxels: if the others are "
-                "noise of the labels, take a recipe with loss dice_ce."
-            )
-        reasons["sampling"] = "A third of the patches on instances, each equally likely."
-        return "blob", "none", Sampling(instance=1 / 3)
-    if rarest.voxel_share < _RARE_SHARE and len(found.classes) == 1:
-        reasons["loss"] = (
-            f"One small compact object ({share}): hardness_weighted_dice lets its hard voxels "
-            "weigh more."
-        )
-        reasons["sampling"] = "Half of the patches on the object: elsewhere is easy."
-        return "hardness_weighted_dice", "none", Sampling(foreground=0.5)
-    reasons["loss"] = f"Compact and of ordinary size ({share}): Dice and cross entropy."
-    reasons["sampling"] = "A third of the patches on foreground, classes equally likely."
-    return "dice_ce", "none", Sampling(foreground=1 / 3)
-
-
-def _is_one(one: ClassFingerprint, found: Fingerprint) -> bool:
-    """Whether a class is one structure: few components, or crumbs beside a large one."""
-    if one.components_a_case < _MANY_COMPONENTS:
-        return True
-    voxel = median(prod(spacing) for spacing in found.spacings_mm)
-    return one.largest_share > _MOSTLY_ONE and one.component_size[1] < _CRUMB_VOXELS * voxel
-
-
-def _is_scattered(one: ClassFingerprint, found: Fingerprint) -> bool:
-    small, _, large = one.component_size
-    return not _is_one(one, found) and large >= _SPREAD_SIZES * small
 
 
 def _listed(values: Sequence[float], between: str) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from imbalanceseg.errors import InputError
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.io import write_json, write_text
-from imbalanceseg.planning.plan import Sampling
+from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 from imbalanceseg.training.distributed import Ranks
 from imbalanceseg.training.recipe import (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
-from imbalanceseg.planning.plan import Sampling, WeightName
+from imbalanceseg.planning.imbalance import Sampling, WeightName
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.training.augmentation import (
     draw_geometry,

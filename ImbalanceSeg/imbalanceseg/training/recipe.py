@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from imbalanceseg.planning.plan import Preset, Sampling, Share, WeightName
+from imbalanceseg.planning.imbalance import Sampling, Share, WeightName
+from imbalanceseg.planning.plan import Preset
 
 
 class _Frozen(BaseModel):

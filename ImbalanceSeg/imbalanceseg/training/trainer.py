@@ -8,7 +8,6 @@ that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import os
 import time
@@ -16,7 +15,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -25,7 +23,6 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
-from imbalanceseg.io import write_text
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
@@ -45,6 +42,7 @@ from imbalanceseg.training.checkpoint import (
 )
 from imbalanceseg.training.distributed import Ranks
 from imbalanceseg.training.hard_skeleton import missed_centreline
+from imbalanceseg.training.log import TrainingLog
 from imbalanceseg.training.patches import PatchBatch, PatchSource
 from imbalanceseg.training.prefetch import Prefetcher
 from imbalanceseg.training.recipe import Recipe
@@ -58,7 +56,7 @@ from imbalanceseg.training.validation import (
     validate,
 )
 
-CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
 _LOG_EVERY = 10
 _VALIDATIONS = 40
@@ -130,7 +128,7 @@ class Trainer:
             loss.weight,
         )
         self.source.hard_places = self.state.hard_places
-        self.log = _Log(folder, self.classes, self.state.standing.iteration, ranks.leads)
+        self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
 
     @property
     def standing(self) -> Standing:
@@ -373,57 +371,6 @@ class Trainer:
         network = copy.deepcopy(self.state.network).eval()
         network.load_state_dict(load_file(self.folder / BEST))
         return network
-
-
-class _Log:
-    """Rows of ``log.csv``, and the same figures for TensorBoard."""
-
-    def __init__(self, folder: Path, classes: int, iteration: int, leads: bool) -> None:
-        self.path = folder / LOG
-        self.columns = ["iteration", "seconds", "loss", "learning_rate", "dice"]
-        self.columns += [f"dice_{value}" for value in range(1, classes + 1)]
-        self.latest: dict[str, float] = {}
-        self.folder, self.iteration, self.leads = folder, iteration, leads
-        self.board: Any = None
-
-    def __enter__(self) -> _Log:
-        if self.leads:
-            self._forget_rows_to_come()
-            self.board = _board(self.folder / "tensorboard", self.iteration)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.board is not None:
-            self.board.close()
-
-    def row(
-        self, iteration: int, seconds: float, loss: float, rate: float, dice: Sequence[float]
-    ) -> None:
-        """One row; ``dice`` is empty between validations."""
-        figures = dict(zip(self.columns[2:], (loss, rate, *dice), strict=False))
-        self.latest |= figures
-        with open(self.path, "a", newline="") as file:
-            cells = [iteration, round(seconds, 1), *(f"{v:.6g}" for v in figures.values())]
-            cells += [""] * (len(self.columns) - len(cells))
-            csv.writer(file, lineterminator="\n").writerow(cells)
-        if self.board is not None:
-            for name, value in figures.items():
-                self.board.add_scalar(name, value, iteration)
-
-    def _forget_rows_to_come(self) -> None:
-        """Drop what was logged after the checkpoint: it comes again."""
-        rows = self.path.read_text().splitlines()[1:] if self.path.is_file() else []
-        kept = [row for row in rows if row and int(row.split(",", 1)[0]) <= self.iteration]
-        write_text(self.path, "\n".join([",".join(self.columns), *kept]) + "\n")
-
-
-def _board(folder: Path, iteration: int) -> Any:
-    """TensorBoard's writer; None where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
 
 
 @torch.no_grad()

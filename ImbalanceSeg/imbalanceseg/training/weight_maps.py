@@ -15,7 +15,7 @@ from imbalanceseg.losses.weights import (
     centerline_distance_weight,
     local_imbalance_weight,
 )
-from imbalanceseg.planning.plan import WeightName
+from imbalanceseg.planning.imbalance import WeightName
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 

@@ -17,7 +17,8 @@ from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks import create_network
-from imbalanceseg.planning.plan import Plan, Sampling
+from imbalanceseg.planning.imbalance import Sampling
+from imbalanceseg.planning.plan import Plan
 from imbalanceseg.preprocessing.intensity import Normalization
 
 TURN = np.deg2rad(15)

@@ -20,7 +20,8 @@ from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks import WingsNet, create_network
-from imbalanceseg.planning.plan import Plan, Sampling
+from imbalanceseg.planning.imbalance import Sampling
+from imbalanceseg.planning.plan import Plan
 from imbalanceseg.preprocessing.intensity import Normalization
 
 SPACING_MM = (0.8, 0.9, 1.5)

@@ -9,7 +9,8 @@ import pytest
 from imbalanceseg.models.card import ModelCard, NetworkSpec
 from imbalanceseg.models.planned import planned_card, planned_segments
 from imbalanceseg.models.readme import render_readme
-from imbalanceseg.planning.plan import Plan, Sampling
+from imbalanceseg.planning.imbalance import Sampling
+from imbalanceseg.planning.plan import Plan
 from imbalanceseg.preprocessing.intensity import Normalization
 
 CT = Normalization(scheme="ct", low=-1000, high=400, mean=-300, std=350)

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from imbalanceseg.reporting.training_report import read_log
+from imbalanceseg.training.log import LOG
 from imbalanceseg.training.train import RUN_FILE
-from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG
+from imbalanceseg.training.trainer import BEST, CHECKPOINT
 
 ENGINE = Path(__file__).parents[3] / "ImbalanceSeg"
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from imbalanceseg.errors import InputError
 from imbalanceseg.planning.dataset import open_dataset
 from imbalanceseg.planning.fingerprint import fingerprint
-from imbalanceseg.planning.plan import Plan, Sampling, make_plan
+from imbalanceseg.planning.imbalance import Sampling
+from imbalanceseg.planning.plan import Plan, make_plan
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.training.patches import PatchBatch, PatchSource
 from imbalanceseg.training.recipe import Augmentation

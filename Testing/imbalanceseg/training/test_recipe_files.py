@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from imbalanceseg.errors import ImbalanceSegError, InputError
 from imbalanceseg.losses import create_loss, loss_names
 from imbalanceseg.networks import create_network, network_names
-from imbalanceseg.planning.plan import Sampling
+from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.training import recipe_files
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.recipe_files import RecipeFaultsError, read_recipe, recipe_names

@@ -23,10 +23,11 @@ from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.models.bundle import load_model
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training import trainer
+from imbalanceseg.training.log import LOG
 from imbalanceseg.training.recipe_files import read_recipe
 from imbalanceseg.training.schedule import Plateau
 from imbalanceseg.training.train import read_run, split_cases, start_run, train
-from imbalanceseg.training.trainer import BEST, CHECKPOINT, LOG, Trainer
+from imbalanceseg.training.trainer import BEST, CHECKPOINT, Trainer
 from imbalanceseg.training.validation import CaseDice
 
 from .balls import SIDE, write_balls

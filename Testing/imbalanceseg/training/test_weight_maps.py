@@ -13,7 +13,7 @@ from imbalanceseg.losses.weights import (
     centerline_distance_weight,
     local_imbalance_weight,
 )
-from imbalanceseg.planning.plan import WeightName
+from imbalanceseg.planning.imbalance import WeightName
 from imbalanceseg.training.weight_maps import case_weight, parted
 
 NAMES = [name for name in get_args(WeightName) if name != "none"]
