@@ -32,6 +32,7 @@ from imbalanceseg.losses.group_supervision import GroupSupervision
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.synthesis.library import chest_library
 from imbalanceseg.training.synthetic_patches import SyntheticAirwayPatches, normalized
+from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
 _CHECKPOINT_SECONDS = 300.0
 _VALIDATION_PATCHES = 12
@@ -163,7 +164,7 @@ def _step(
         group["lr"] = recipe.rate(iteration)
     image = normalized(hu, recipe.clip_hu)
     image = image.to(memory_format=fast_layout(image.device))
-    with fast_precision(image.device):
+    with fast_precision(image.device), fast_weight_gradients(image.device):
         output = state.network(image)
     loss = loss_function(output, label, weight=weight)
     if not torch.isfinite(loss):

@@ -55,6 +55,7 @@ from imbalanceseg.training.validation import (
     mean_dice,
     validate,
 )
+from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
@@ -250,7 +251,7 @@ class Trainer:
         state.optimizer.zero_grad(set_to_none=True)
         fast = fast_precision(self.device) if self.fast else nullcontext()
         batch = batch.each(lambda part: part.to(self.device, non_blocking=True))
-        with fast:
+        with fast, fast_weight_gradients(self.device):
             output = self.network(batch.image.to(memory_format=self.layout))
         loss = self.loss(output, batch)
         loss.backward()
