@@ -107,7 +107,10 @@ def load_checkpoint(state: TrainingState, path: str | os.PathLike[str]) -> None:
     """
     try:
         with safe_open(path, "pt") as file:
-            standing = json.loads(file.metadata()["standing"])
+            metadata = file.metadata()
+            if metadata["format"] != _FORMAT:
+                raise ValueError(f"it has format {metadata['format']}, not {_FORMAT}")
+            standing = json.loads(metadata["standing"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state.network.load_state_dict(_part(tensors, "network."))
         if state.average is not state.network:

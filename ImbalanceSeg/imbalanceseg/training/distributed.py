@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+_PATIENCE = timedelta(days=2)
+"""The others wait while one process prepares a dataset; of one that dies torchrun tells them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def joined_ranks(cuda: bool) -> Iterator[Ranks]:
     local = int(os.environ["LOCAL_RANK"])
     if cuda:
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), local)
     finally:

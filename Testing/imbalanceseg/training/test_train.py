@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from imbalanceseg.cli.main import main
 from imbalanceseg.errors import InputError, ModelError
@@ -251,6 +251,17 @@ class TestTrouble:
         (folder / "fold_0").mkdir()
         (folder / "fold_0" / CHECKPOINT).write_bytes(b"not tensors")
         with pytest.raises(InputError) as caught:
+            train(folder)
+        assert caught.value.code == "checkpoint-damaged"
+
+    def test_a_checkpoint_of_another_version_is_not_misread(self, balls, small_recipe, tmp_path):
+        folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
+        train(folder)
+        path = folder / "fold_0" / CHECKPOINT
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() | {"format": "0"}
+        save_file(load_file(path), path, metadata=metadata)
+        with pytest.raises(InputError, match="format 0") as caught:
             train(folder)
         assert caught.value.code == "checkpoint-damaged"
 
