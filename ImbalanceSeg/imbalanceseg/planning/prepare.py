@@ -42,6 +42,7 @@ _PREPARED_BY = {
 }
 _PLACES_A_CLASS = 10_000
 _PLACES_A_COMPONENT = 50
+_MOST_BACKGROUND_VOXELS = 20_000_000
 _CHUNK_VOXELS, _BLOCK_VOXELS = 64, 32
 
 
@@ -283,10 +284,7 @@ def _places(arrays: PreparedArrays) -> dict[str, Any]:
         "instance": _some(
             np.where(foreground, arrays.components.ravel(), 0), _PLACES_A_COMPONENT, draw
         ),
-        # Counted from 1, so that background is a class like the others.
-        "annotated": _some(
-            np.where(label != UNLABELLED, label.astype(np.int32) + 1, 0), _PLACES_A_CLASS, draw
-        ),
+        "annotated": _some(_annotated(label, foreground), _PLACES_A_CLASS, draw),
     }
     places = {}
     for kind, (which, index) in chosen.items():
@@ -294,6 +292,17 @@ def _places(arrays: PreparedArrays) -> dict[str, Any]:
         number = which - 1 if kind == "annotated" else which
         places[kind] = np.concatenate([number[:, None], where], axis=1).astype(np.int32)
     return places
+
+
+def _annotated(label: NDArray[np.uint8], foreground: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Classes counted from 1, so that background is one like the others; 0 where unlabelled.
+
+    Of a large case only every n-th background voxel: sorting all would take gigabytes.
+    """
+    step = -(-np.count_nonzero(label == BACKGROUND) // _MOST_BACKGROUND_VOXELS) or 1
+    groups = np.where(foreground, label.astype(np.uint16) + 1, 0).astype(np.uint16)
+    groups[::step] += label[::step] == BACKGROUND
+    return groups
 
 
 def _some(

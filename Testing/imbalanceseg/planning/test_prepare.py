@@ -103,6 +103,20 @@ def test_places_are_where_they_say(dataset: Dataset, plan: Plan, store: Path) ->
     assert counts.min() == 9
 
 
+def test_of_a_large_case_only_some_background_is_looked_at(
+    dataset: Dataset, plan: Plan, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare(dataset, plan, store)[0].places["annotated"]
+    monkeypatch.setattr(module, "_MOST_BACKGROUND_VOXELS", 100)
+    (store / "other").mkdir()
+    case = prepare(dataset, plan, store / "other")[0]
+    some = case.places["annotated"]
+    np.testing.assert_array_equal(case.label()[tuple(some[:, 1:].T)], some[:, 0])
+    assert 50 < (some[:, 0] == 0).sum() <= 100
+    for value in (1, 2):
+        assert (some[:, 0] == value).sum() == (whole[:, 0] == value).sum() > 0
+
+
 def test_images_are_resampled_to_where_they_lie(tmp_path: Path) -> None:
     """A ramp along each axis stays that ramp in mm, and a block keeps its volume."""
     z, y, x = np.indices((20, 40, 30)).astype(np.float32)
