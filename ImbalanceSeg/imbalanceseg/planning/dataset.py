@@ -33,11 +33,13 @@ class TrainingCase:
         name: unique in the dataset.
         images: one file a channel, or one file with all channels.
         label: label image; None where nothing is labelled.
+        fold: cases of one number are held out together; None where the dataset does not say.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def open_dataset(path: str | os.PathLike[str], numbered: bool = False) -> Datase
     Args:
         path: an nnU-Net v2 folder; a folder with ``images`` and ``labels`` whose files have equal
             names (and, if it likes, a ``dataset.json`` with ``channel_names`` and ``labels``); or a
-            MONAI datalist, JSON with ``training``: a list of ``image`` and ``label``.
+            MONAI datalist, JSON with ``training``: a list of ``image``, ``label`` and maybe
+            ``fold``; those of another list, ``validation``, are in fold 0.
         numbered: label values number the instances of one class; ``"instances": true`` in
             ``dataset.json`` says the same.
 
@@ -182,20 +185,24 @@ def _unreadable(path: Path, why: str) -> InputError:
 
 def _from_datalist(path: Path, numbered: bool) -> Dataset:
     described = {"instances": numbered} | _described(path)
-    entries = described.get("training")
-    if not isinstance(entries, list) or not entries:
-        raise _unreadable(path, "it has no list named training")
     cases: dict[str, TrainingCase] = {}
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "image" not in entry:
-            raise _unreadable(path, f"entry {number} of training has no image")
-        given = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        images = tuple(path.parent / str(file) for file in given)
-        label = path.parent / str(entry["label"]) if entry.get("label") else None
-        name = case_name(label or images[0]) or images[0].name
-        if name in cases:
-            name = f"{name}-{number}"
-        cases[name] = TrainingCase(name, images, label)
+    for part in ("training", "validation"):
+        entries = described.get(part, [] if part == "validation" else None)
+        if not isinstance(entries, list) or (part == "training" and not entries):
+            raise _unreadable(path, f"it has no list named {part}")
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict) or "image" not in entry:
+                raise _unreadable(path, f"entry {number} of {part} has no image")
+            fold = 0 if part == "validation" else entry.get("fold")
+            if not (fold is None or (isinstance(fold, int) and fold >= 0)):
+                raise _unreadable(path, f"entry {number} of {part} has the fold {fold!r}")
+            given = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+            images = tuple(path.parent / str(file) for file in given)
+            label = path.parent / str(entry["label"]) if entry.get("label") else None
+            name = case_name(label or images[0]) or images[0].name
+            if name in cases:
+                name = f"{name}-{len(cases)}"
+            cases[name] = TrainingCase(name, images, label, fold)
     return _dataset(path.stem, described, cases.values(), path)
 
 

@@ -69,11 +69,13 @@ class PreparedCase:
         name: of the case.
         folder: where its files lie.
         shape: voxels along the plan's axes.
+        fold: see :class:`~imbalanceseg.planning.dataset.TrainingCase`.
     """
 
     name: str
     folder: Path
     shape: tuple[int, ...]
+    fold: int | None = None
 
     def image(self, window: Sequence[slice] = ()) -> NDArray[np.float32]:
         """All channels of a window, float32 ``[C, ...]``; only its chunks are read."""
@@ -156,7 +158,7 @@ def prepare(
             shape = arrays.label.shape
             # Last: a case without it is not complete.
             write_json(target / "case.json", {"sources": _stamps(case), "shape": list(shape)})
-        ready.append(PreparedCase(case.name, target, shape))
+        ready.append(PreparedCase(case.name, target, shape, case.fold))
     progress(ProgressEvent("prepare", len(labelled), len(labelled)))
     return ready
 

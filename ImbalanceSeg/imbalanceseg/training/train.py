@@ -131,11 +131,13 @@ def start_run(
         )
     described = open_dataset(dataset, numbered)
     found = fingerprint(described, progress=progress)
-    if folds > found.cases:
+    named = {case.fold for case in described.cases if case.label} - {None}
+    most, what = (len(named), "named folds") if named else (found.cases, "labelled cases")
+    if folds > most:
         raise InputError(
             "too-many-folds",
-            f"{found.cases} labelled cases cannot be split into {folds} folds.",
-            f"Ask for at most {found.cases}.",
+            f"{most} {what} do not make {folds} folds.",
+            f"Ask for at most {most}.",
         )
     plan = make_plan(described, found, memory_gb, recipe.preset)
     if recipe.patch and recipe.network.name == "plan":
@@ -256,19 +258,35 @@ def _seconds_a_fold(run: Run, used: float) -> float | None:
 
 
 def split_cases(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[Split]:
-    """Every fold held out once; with one fold, a tenth of the cases.
+    """What is held out of each training: every fold once; with one fold, a tenth of the cases.
 
-    Fewer than three cases are all trained on, and nothing is held out.
+    Folds that the dataset names are kept to; with one fold the first of them is held out. Without
+    any, fewer than three cases are all trained on, and nothing is held out.
+
+    Raises:
+        InputError: ``nothing-to-train-on`` where a named fold holds all cases.
     """
     order = [cases[int(n)] for n in np.random.default_rng(seed).permutation(len(cases))]
-    if folds == 1 and len(order) < 3:
+    named = sorted({case.fold for case in cases if case.fold is not None})
+    if not named and folds == 1 and len(order) < 3:
         return [Split(order, [])]
-    count = max(1, round(_HELD_OUT * len(order)))
-    held_out = [order[:count]] if folds == 1 else [order[n::folds] for n in range(folds)]
-    return [
+    if named:
+        held_out = [[case for case in order if case.fold == number] for number in named[:folds]]
+    elif folds == 1:
+        held_out = [order[: max(1, round(_HELD_OUT * len(order)))]]
+    else:
+        held_out = [order[n::folds] for n in range(folds)]
+    splits = [
         Split([case for case in order if case not in validation], validation)
         for validation in held_out
     ]
+    if not all(split.training for split in splits):
+        raise InputError(
+            "nothing-to-train-on",
+            "All cases are in the fold that is held out.",
+            "Give some cases another fold, or no fold at all.",
+        )
+    return splits
 
 
 def _prepared(

@@ -178,6 +178,19 @@ def test_the_same_dataset_has_the_same_fingerprint(nnunet: Path) -> None:
     assert fingerprint(open_dataset(nnunet)) == fingerprint(open_dataset(nnunet))
 
 
+def test_folds_of_a_datalist(tmp_path: Path) -> None:
+    path = datalist(tmp_path)
+    described = json.loads(path.read_text())
+    first, second = described["training"]
+    lists = {"training": [first | {"fold": 2}], "validation": [second]}
+    path.write_text(json.dumps(described | lists))
+    assert [case.fold for case in open_dataset(path).cases] == [2, 0]
+    for wrong in ({"training": [first | {"fold": "x"}]}, {"validation": [{}]}, {"validation": 3}):
+        path.write_text(json.dumps(described | wrong))
+        with pytest.raises(InputError):
+            open_dataset(path)
+
+
 @pytest.fixture
 def broken(nnunet: Path) -> Path:
     """One whole case, and one for each thing that can be wrong."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from imbalanceseg.errors import InputError, ModelError
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.models.bundle import load_model
+from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training import trainer
 from imbalanceseg.training.log import LOG
@@ -315,13 +317,38 @@ class TestTrouble:
 
 class TestFolds:
     def test_every_case_is_held_out_once(self):
-        cases = [type("Case", (), {"name": str(n)})() for n in range(11)]
+        cases = [PreparedCase(str(n), Path(), ()) for n in range(11)]
         splits = split_cases(cases, 4, seed=3)
         held_out = [case for split in splits for case in split.validation]
         assert sorted(map(id, held_out)) == sorted(map(id, cases))
         for split in splits:
             assert not {*split.training} & {*split.validation}
             assert len(split.training) + len(split.validation) == 11
+
+    def test_folds_that_the_dataset_names_are_kept_to(self):
+        cases = [PreparedCase(str(n), Path(), (), [0, 2, None][n % 3]) for n in range(12)]
+        first, second = split_cases(cases, 2, seed=3)
+        assert {case.fold for case in first.validation} == {0}
+        assert {case.fold for case in second.validation} == {2}
+        assert len(first.training) == len(second.training) == 8
+        (only,) = split_cases(cases, 1, seed=3)
+        assert only == first
+        with pytest.raises(InputError) as caught:
+            split_cases([case for case in cases if case.fold == 0], 1, seed=3)
+        assert caught.value.code == "nothing-to-train-on"
+
+    def test_what_a_datalist_holds_out_is_not_trained_on(self, balls, small_recipe, tmp_path):
+        names = [f"ball{n}" for n in range(5)]
+        entries = [
+            {"image": str(balls / f"imagesTr/{n}_0000.nii.gz"),
+             "label": str(balls / f"labelsTr/{n}.nii.gz")} for n in names
+        ]  # fmt: skip
+        path = tmp_path / "list.json"
+        path.write_text(json.dumps({"training": entries[:3], "validation": entries[3:]}))
+        outcome = train(begun(path, tmp_path / "run", small_recipe, iterations=2)).outcome
+        assert {score.case for score in outcome.cases} == set(names[3:])
+        assert outcome.training_cases == 3
+        assert main(["train", str(path), "-o", str(tmp_path / "two"), "--folds", "2"]) == 2
 
     def test_one_case_is_trained_on_and_nothing_is_claimed(self, tmp_path, small_recipe):
         data = write_balls(tmp_path / "one", cases=1)
