@@ -28,8 +28,9 @@ FIGURES = {
 """Headings of the figures, in the order of the columns; all lie in [0, 1], more is better."""
 
 _NOTE = (
-    "Mean of the seeds ± their standard deviation. * is the best mean of a column; = is told apart "
-    "from it by no more than the sum of both standard deviations, or by one seed alone."
+    "Mean of the seeds ± their standard deviation. * is the best mean of a column; = is not told "
+    "apart from it: they differ by no more than the sum of both standard deviations, or there is "
+    "but one seed."
 )
 
 
