@@ -278,6 +278,16 @@ def test_same_as_sees_a_shift_and_a_turn_of_the_far_corner() -> None:
     assert not grid.same_as(grid.cropped((0, 0, 0), (100, 100, 99)))
 
 
+def test_the_first_difference_of_two_grids_is_told() -> None:
+    grid = Grid((3, 4, 5), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    flipped = Grid(grid.size, grid.spacing_mm, grid.origin_mm, (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    moved = Grid(grid.size, grid.spacing_mm, (0.0, 2.5, 0.0), grid.direction)
+    assert grid.with_spacing((1.0, 1.0, 2.5)).difference_to(grid).startswith("its size is (3, 4, 2")
+    assert moved.difference_to(grid) == "its origin in mm is (0, 2.5, 0), not (0, 0, 0)"
+    assert flipped.difference_to(moved).startswith("its origin in mm is (0, 0, 0), not (0, 2.5, 0)")
+    assert flipped.difference_to(grid).startswith("its direction is (-1, 0, 0")
+
+
 def test_require_same_grid_says_which_and_how() -> None:
     grid = Grid((3, 4, 5), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     require_same_grid(noise(grid), noise(grid), ("scan", "labels"))

@@ -394,8 +394,11 @@ class TestWeights:
         self, tree: list[PreparedCase], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("imbalanceseg.training.weight_maps.case_weight", None)
+        kept = tree[0].weight("centerline")
         weigh_cases(tree, "centerline", (1.0, 1.0, 1.0))
+        np.testing.assert_array_equal(tree[0].weight("centerline"), kept)
         weigh_cases(tree, "none", (1.0, 1.0, 1.0))
+        assert not tree[0].has_weight("none")
 
 
 def test_a_small_case_is_in_the_middle(two: list[PreparedCase]) -> None:
