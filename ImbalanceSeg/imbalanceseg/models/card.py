@@ -114,9 +114,12 @@ class ModelCard(_Part):
         segments: what the labels mean.
         threshold: of one segment, probability above which a voxel is foreground. Of several the
             likeliest is taken, or background.
+        fill_holes: labels that take the background they enclose, one after the other.
+        cut_leaks: remove what gets suddenly wider further from the ``root``, as airways do not.
         largest_component_of: labels of which only the largest component is kept.
         connectivity: of components: voxels that share a face (6), or a corner too (26).
         root: keep what is 6-connected to this instead, where it is found; it counts as found too.
+        smallest_mm3: smaller components of any label are removed.
         metrics: test set -> metric -> measured figure.
         weights: one file a network, whose probabilities are averaged; empty until the bundle is
             written.
@@ -144,9 +147,12 @@ class ModelCard(_Part):
     mirrored_axes: tuple[int, ...] = (1, 2)
     segments: Annotated[tuple[SegmentInfo, ...], Field(min_length=1, max_length=254)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    fill_holes: tuple[int, ...] = ()
+    cut_leaks: bool = False
     largest_component_of: tuple[int, ...] = ()
     connectivity: Literal[6, 26] = 6
     root: Literal["none", "trachea"] = "none"
+    smallest_mm3: Annotated[float, Field(ge=0)] = 0
     hardness: HardnessSettings = HardnessSettings()
     training_data: Annotated[tuple[TrainingData, ...], Field(min_length=1)]
     metrics: dict[str, dict[str, float]] = {}
@@ -192,12 +198,16 @@ class ModelCard(_Part):
             raise ValueError(f"mirrored_axes must be some of {axes}")
         if not self.whole_tiles and any(side < 16 or side % 8 for side in self.tile_voxels):
             raise ValueError("tile_voxels must be multiples of 8 from 16 on, or whole_tiles true")
-        if not set(self.largest_component_of) <= {segment.label for segment in self.segments}:
-            raise ValueError("largest_component_of names a label that no segment has")
+        labels = {segment.label for segment in self.segments}
+        for name in ("fill_holes", "largest_component_of"):
+            if not set(getattr(self, name)) <= labels:
+                raise ValueError(f"{name} names a label that no segment has")
         if self.spatial_dims == 2 and self.crop == "lungs":
             raise ValueError("crop: lungs are found in volumes only")
         if self.root != "none" and len(self.segments) > 1:
             raise ValueError("root: of one segment only")
+        if self.cut_leaks and self.root != "trachea":
+            raise ValueError("cut_leaks: of airways only, with the trachea as their root")
         return self
 
     @property

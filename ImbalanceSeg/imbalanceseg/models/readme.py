@@ -97,12 +97,19 @@ def _differences(card: ModelCard) -> str:
             "the engine never mixes them; MONAI's runner does"
             + (" on the way back." if card.anisotropic else ".")
         )
+    steps = [
+        *(["holes filled"] if card.fill_holes else []),
+        *(["leaks cut off"] if card.cut_leaks else []),
+        *(["small components removed"] if card.smallest_mm3 else []),
+    ]
+    if steps:
+        text += f" Only the engine's labels have {', '.join(steps)}."
     return textwrap.fill(text, 100)
 
 
 def _properties(card: ModelCard) -> list[tuple[str, str]]:
     mirrored = [card.axes[axis] for axis in card.mirrored_axes]
-    largest = [s.name for s in card.segments if s.label in card.largest_component_of]
+    largest = _named(card, card.largest_component_of)
     between = " x ".join
     rows = [
         ("name and version", f"{card.name} {card.version}"),
@@ -115,12 +122,19 @@ def _properties(card: ModelCard) -> list[tuple[str, str]]:
         ("network's axes", ", ".join(_axis_names(card, card.axes))),
         ("mirrored at test time", ", ".join(_axis_names(card, mirrored)) or "never"),
         ("threshold", f"{card.threshold:g}" if len(card.segments) == 1 else "the likeliest class"),
-        ("largest component only", ", ".join(largest) or "no"),
+        *([("holes filled", _named(card, card.fill_holes))] if card.fill_holes else []),
+        *([("leaks cut off", f"as seen from the {card.root}")] if card.cut_leaks else []),
+        ("largest component only", largest or "no"),
+        *([("smallest component", f"{card.smallest_mm3:g} mm3")] if card.smallest_mm3 else []),
         ("hardness map", f"{card.hardness.sparsity:.0%} of the weights pruned"),
     ]
     for weights in card.weights:
         rows.append((f"SHA-256 of {weights.file}", f"`{weights.sha256}`"))
     return rows
+
+
+def _named(card: ModelCard, labels: Iterable[int]) -> str:
+    return ", ".join(segment.name for segment in card.segments if segment.label in labels)
 
 
 def _axis_names(card: ModelCard, axes: Iterable[int]) -> list[str]:

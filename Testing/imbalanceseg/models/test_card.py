@@ -32,7 +32,10 @@ from imbalanceseg.models.card import ModelCard, parse_card
         ("mirrored_axes", (3,)),
         ("mirrored_axes", (1, 1)),
         ("tile_overlap", 1.0),
+        ("fill_holes", (2,)),
         ("largest_component_of", (2,)),
+        ("smallest_mm3", -1),
+        ("cut_leaks", True),
         ("segments", ()),
         ("segments", (replace(AIRWAY_TREE, label=2),)),
         ("segments", (replace(AIRWAY_TREE, color=(0, 0, 256)),)),
@@ -88,6 +91,21 @@ def test_a_card_of_format_1_is_read(make_card: Any) -> None:
     channel = new.channels[0].model_copy(update={"unit": "HU"})
     assert read == new.model_copy(update={"channels": (channel,)})
     assert parse_card(old | {"weights": None}, "metadata.json").weights == ()
+
+
+def test_a_card_without_the_later_steps_of_post_processing_takes_none(make_card: Any) -> None:
+    old = make_card().model_dump(mode="json")
+    for field in ("fill_holes", "cut_leaks", "smallest_mm3"):
+        del old[field]
+    read = parse_card(old, "metadata.json")
+    assert (read.fill_holes, read.cut_leaks, read.smallest_mm3) == ((), False, 0)
+
+
+def test_leaks_are_cut_off_the_trachea_s_tree_only(make_card: Any) -> None:
+    assert make_card(root="trachea", cut_leaks=True).cut_leaks
+    two = (AIRWAY_TREE, replace(AIRWAY_TREE, label=2))
+    with pytest.raises(ValidationError, match="root"):
+        make_card(root="trachea", cut_leaks=True, segments=two)
 
 
 def test_a_2d_card_has_two_of_everything(make_card: Any) -> None:

@@ -75,6 +75,23 @@ def test_the_readme_says_what_it_is_not() -> None:
         assert needed in text, needed
 
 
+def test_the_readme_names_the_steps_of_post_processing_that_are_on() -> None:
+    plain = card(plan())
+    names = {"holes filled", "leaks cut off", "smallest component", "Only the engine's labels"}
+    assert not any(name in render_readme(plain) for name in names)
+    asked = plain.model_copy(
+        update={"fill_holes": (1, 2), "smallest_mm3": 2.5, "cut_leaks": True, "root": "trachea"}
+    )
+    text = render_readme(asked)
+    assert "| holes filled | canal, nerve |" in text
+    assert "| leaks cut off | as seen from the trachea |" in text
+    assert "| smallest component | 2.5 mm3 |" in text
+    sentence = (
+        "Only the engine's labels have holes filled, leaks cut off, small components removed."
+    )
+    assert sentence in " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     ("names", "modality"),
     [(("T1", "FLAIR"), "MR"), (("MRI",), "MR"), (("fluorescence",), "other"), (("",), "other")],
