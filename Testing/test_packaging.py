@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "ImbalanceSeg"
 ENGINE = MODULE / "imbalanceseg"
 
-IMPORT_NAME = {"connected-components-3d": "cc3d", "pyyaml": "yaml", "scikit-image": "skimage"}
+IMPORT_NAME = {
+    "connected-components-3d": "cc3d",
+    "fill-voids": "fill_voids",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+}
 SHIPPED_BY_SLICER = {"numpy", "scipy", "simpleitk"}
 INSTALLED_BY_PYTORCH_EXTENSION = {"torch"}
 TORCH_PARTS = {"inference", "losses", "networks", "synthesis", "training"}

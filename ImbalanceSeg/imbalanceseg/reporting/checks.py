@@ -26,6 +26,7 @@ NEEDED_PACKAGES = (
     "scikit-image",
     "connected-components-3d",
     "edt",
+    "fill-voids",
     "matplotlib",
     "safetensors",
     "pydantic",
