@@ -79,6 +79,29 @@ def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
     return [info for info, _ in _grouped(Path(folder))]
 
 
+def holds_image(folder: str | os.PathLike[str]) -> bool:
+    """Whether a DICOM image lies directly in ``folder``, or a file too damaged to tell.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be opened.
+    """
+    try:
+        files = _files_in(Path(folder))
+    except InputError as error:
+        if error.code == "folder-empty":
+            return False
+        raise
+    for path in files:
+        try:
+            header = _read_header(path)
+            if header is not None and _is_image(header, path):
+                return True
+        except InputError as error:
+            if not isinstance(error.__cause__, OSError):
+                return True
+    return False
+
+
 def series_uid_of(path: str | os.PathLike[str]) -> str:
     """Series Instance UID of one DICOM file; empty where it carries none.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _SECONDS_A_LINE = 30.0
+_CASES = "cases"
 
 
 class ProgressStyle(StrEnum):
@@ -92,7 +93,11 @@ class _StageLines:
 
     def __call__(self, event: ProgressEvent) -> None:
         now = time.monotonic()
-        if event.stage != self._stage:
+        if event.stage == _CASES and event.done < event.total:
+            self._stage, self._told = event.stage, now
+            which = f"case {event.done + 1} of {event.total}: {event.message}"
+            print(which, file=sys.stderr, flush=True)
+        elif event.stage != self._stage and event.stage != _CASES:
             self._stage, self._told = event.stage, now
             print(f"{event.stage} ...", file=sys.stderr, flush=True)
         elif event.metrics and event.message and now - self._told > _SECONDS_A_LINE:
@@ -102,14 +107,21 @@ class _StageLines:
 
 
 class _Bars:
-    """One bar for each stage; a bar is full when the next stage begins."""
+    """One bar for each stage; a bar is full when the next stage begins.
+
+    The bar of the stage ``cases`` stays, and those of a case go when the next case begins.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._stage = ""
         self._task: TaskID | None = None
+        self._cases: TaskID | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
+        if event.stage == _CASES:
+            self._next_case(event)
+            return
         if event.stage != self._stage:
             self._finish()
             self._stage = event.stage
@@ -117,6 +129,17 @@ class _Bars:
         assert self._task is not None
         self._progress.update(
             self._task, completed=event.done, total=event.total or None, message=event.message
+        )
+
+    def _next_case(self, event: ProgressEvent) -> None:
+        for task in self._progress.task_ids:
+            if task != self._cases:
+                self._progress.remove_task(task)
+        self._stage, self._task = "", None
+        if self._cases is None:
+            self._cases = self._progress.add_task(_CASES, message="", total=None)
+        self._progress.update(
+            self._cases, completed=event.done, total=event.total, message=event.message
         )
 
     def _finish(self) -> None:

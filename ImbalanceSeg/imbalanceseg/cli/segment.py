@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
+from imbalanceseg.cli.segment_folder import segment_folder
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 KNOWN_MAPS = ("hardness", "attention")
 
 InputArgument = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="Image file, or folder with a DICOM series.")
+    Path,
+    typer.Argument(
+        metavar="INPUT", help="Image file, folder with a DICOM series, or folder of such cases."
+    ),
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", metavar="M", help="Name or folder of a model.")
@@ -86,12 +90,22 @@ def segment(
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Segment a scan.
+    """Segment a scan, or all cases of a folder.
 
     Writes labels.nrrd (opens in 3D Slicer as a segmentation), the maps, overview.png,
-    report.json and, when asked, segmentation.dcm.
+    report.json and, when asked, segmentation.dcm. Of a folder of cases, each gets a folder, and
+    cases.csv tells what became of it; the same command again does what is missing.
     """
+    from imbalanceseg.cohort_cases import image_files, is_folder_of_cases
+
     chosen = parse_maps(maps if maps is not None else ["hardness"])
+    if series is None and not channel and is_folder_of_cases(scan):
+        settings = {"maps": sorted(chosen)}
+        if not segment_folder(
+            scan, model, output, settings, device=device, dicom_seg=dicom_seg, style=progress
+        ):
+            raise typer.Exit(1)
+        return
     start = time.perf_counter()
     with show_progress(progress) as tell:
         session, files = run_segment(
@@ -106,6 +120,17 @@ def segment(
             tell=tell,
         )
     print_result(session, files, time.perf_counter() - start, progress, dicom_seg)
+    if scan.is_dir() and progress is not ProgressStyle.JSON:
+        _tell_of_others(image_files(scan))
+
+
+def _tell_of_others(images: Sequence[Path]) -> None:
+    """Say so where image files lie beside the slices of a series: they may be cases, too."""
+    from imbalanceseg.session import RESULT_FILES
+
+    names = [path.name for path in images if path.name not in RESULT_FILES]
+    if names:
+        print(f"note: the DICOM series was segmented, not the image files beside it ({names[0]}).")
 
 
 def run_segment(

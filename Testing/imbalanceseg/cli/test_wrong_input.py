@@ -91,7 +91,7 @@ def _not_a_number(tmp_path: Path, scan: sitk.Image) -> Path:
         (_text, "image-unreadable"),
         (_two_dimensional, "image-not-3d"),
         (_four_dimensional, "image-not-3d"),
-        (_empty_folder, r"[a-z-]*(empty|no-dicom|no-series)[a-z-]*"),
+        (_empty_folder, "no-cases"),
         (_two_series, r"series-ambiguous|several-series"),
         (_missing_slice, r"[a-z-]*(slice|spacing|missing)[a-z-]*"),
         (_constant, "image-constant"),
