@@ -21,6 +21,9 @@ import SimpleITK as sitk
 from imbalanceseg.errors import GeometryError
 
 _NO_COSINE = 1e-12
+_LARGE_VOXELS = 2**27
+"""Larger images are resampled slab by slab, so that no whole copy of them in float32 is made."""
+_SLAB_VOXELS = 2**24
 _MAX_SHEAR = 1e-2
 
 Interpolation = Literal["linear", "nearest", "bspline"]
@@ -172,6 +175,7 @@ def resample(
     grid: Grid,
     interpolation: Interpolation = "linear",
     outside: float = 0.0,
+    pixel_type: int | None = None,
 ) -> sitk.Image:
     """Sample an image on another grid.
 
@@ -184,16 +188,25 @@ def resample(
         grid: where to sample.
         interpolation: ``"nearest"`` for labels, ``"linear"`` or ``"bspline"`` for intensities.
         outside: value of voxels that lie outside ``image``.
+        pixel_type: of the result; that of ``image`` when None.
 
     Returns:
-        Image on ``grid`` with the pixel type of ``image``.
+        Image on ``grid``.
     """
     source = Grid.of(image)
+    pixel_type = image.GetPixelID() if pixel_type is None else pixel_type
     if source == grid:
-        return sitk.Image(image)
-    pixel_type = image.GetPixelID()
+        return sitk.Cast(image, pixel_type)
+    if interpolation == "linear" and image.GetNumberOfPixels() > _LARGE_VOXELS:
+        return _resampled_by_slabs(image, grid, outside, pixel_type)
     if interpolation != "nearest":
         image = _smooth_for(_as_real(image), source, grid)
+    return _as_type(_sampled(image, grid, interpolation, outside), pixel_type)
+
+
+def _sampled(
+    image: sitk.Image, grid: Grid, interpolation: Interpolation, outside: float
+) -> sitk.Image:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid.size)
     resampler.SetOutputSpacing(grid.spacing_mm)
@@ -201,7 +214,36 @@ def resample(
     resampler.SetOutputDirection(grid.direction)
     resampler.SetInterpolator(_INTERPOLATORS[interpolation])
     resampler.SetDefaultPixelValue(outside)
-    return _as_type(resampler.Execute(image), pixel_type)
+    return resampler.Execute(image)
+
+
+def _resampled_by_slabs(
+    image: sitk.Image, grid: Grid, outside: float, pixel_type: int
+) -> sitk.Image:
+    """Linear :func:`resample` that holds a slab of the image in floating point at a time."""
+    source = Grid.of(image)
+    columns, rows, depth = grid.size
+    ratio = max(1.0, image.GetNumberOfPixels() / (columns * rows * depth))
+    step = max(1, int(_SLAB_VOXELS / (columns * rows * ratio)))
+    margin = np.ceil(4 * _sigma_voxels(source, grid)).astype(int) + 2
+    parts = []
+    for first in range(0, depth, step):
+        slab = grid.cropped((0, 0, first), (columns, rows, min(step, depth - first)))
+        ends = [(0, n - 1) for n in slab.size]
+        corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T
+        index = source.physical_to_index(slab.index_to_physical(corners))
+        low = np.clip(np.floor(index.min(0)).astype(int) - margin, 0, source.size)
+        high = np.clip(np.ceil(index.max(0)).astype(int) + margin + 1, 0, source.size)
+        if np.any(high <= low):
+            part = slab.placed(sitk.Image(slab.size, pixel_type)) + outside
+        else:
+            piece = image[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+            smooth = _smooth_for(_as_real(piece), Grid.of(piece), grid)
+            part = _as_type(_sampled(smooth, slab, "linear", outside), pixel_type)
+        parts.append(sitk.GetArrayFromImage(part))
+    whole = np.concatenate(parts)
+    parts.clear()
+    return image_from_array(whole, grid)
 
 
 def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
@@ -257,13 +299,19 @@ def _closest_permutation(weights: np.ndarray) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _smooth_for(image: sitk.Image, source: Grid, target: Grid) -> sitk.Image:
+def _sigma_voxels(source: Grid, target: Grid) -> np.ndarray:
+    """Of the low-pass filter along each axis of the source; 0 where no axis gets much coarser."""
     alignment = np.abs(source.matrix.T @ target.matrix)
     target_step = alignment @ np.asarray(target.spacing_mm)
     ratio = target_step / np.asarray(source.spacing_mm)
-    sigma = 0.425 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
-    sigma_mm = sigma * np.asarray(source.spacing_mm)
     if np.all(ratio < 1.25):
+        return np.zeros(3)
+    return 0.425 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
+
+
+def _smooth_for(image: sitk.Image, source: Grid, target: Grid) -> sitk.Image:
+    sigma_mm = _sigma_voxels(source, target) * np.asarray(source.spacing_mm)
+    if not sigma_mm.any():
         return image
     variance_mm2 = [float(s * s) for s in sigma_mm]
     return sitk.DiscreteGaussian(image, variance=variance_mm2, maximumKernelWidth=64)

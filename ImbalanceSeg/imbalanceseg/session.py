@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
@@ -115,12 +115,15 @@ class Session:
         device: str = "auto",
         maps: Sequence[str] = ("hardness",),
         progress: ProgressCallback | None = None,
+        **settings: Any,
     ) -> Segmentation:
         """Segment the scan and keep the result; arguments and errors of ``segment``."""
         from imbalanceseg.inference.segment import segment
 
         images = [self.image, *self.channels]
-        self.result = segment(images, model, device=device, maps=tuple(maps), progress=progress)
+        self.result = segment(
+            images, model, device=device, maps=tuple(maps), progress=progress, **settings
+        )
         self.model = model
         return self.result
 
@@ -156,7 +159,8 @@ class Session:
     ) -> list[Path]:
         """Write the result, each file whole or not at all.
 
-        Writes ``labels.nrrd``, ``hardness.nrrd`` and ``attention.nrrd`` as far as computed,
+        Writes ``labels.nrrd``, ``hardness.nrrd``, ``attention.nrrd`` and, one a level,
+        ``attention_1.nrrd``, ``attention_2.nrrd``, ... as far as computed,
         ``segmentation.dcm`` when asked, ``overview.png``, and last ``report.json``. Files of these
         names that an earlier run left there, and that this result does not have, are removed.
 
@@ -183,7 +187,8 @@ class Session:
                 tell(ProgressEvent("write", done, len(writers), name))
                 self.seconds["write"] = time.perf_counter() - start
                 write(target / name)
-            for name in set(RESULT_FILES) - set(writers):
+            levels = {path.name for path in target.glob("attention_[0-9]*.nrrd")}
+            for name in {*RESULT_FILES, *levels} - set(writers):
                 (target / name).unlink(missing_ok=True)
             tell(ProgressEvent("write", len(writers), len(writers)))
         return [target / name for name in writers]
@@ -197,6 +202,8 @@ class Session:
         for name, image in (("hardness", result.hardness), ("attention", result.attention)):
             if image is not None:
                 writers[f"{name}.nrrd"] = partial(_write_map, image)
+        for number, image in enumerate(result.attention_levels, start=1):
+            writers[f"attention_{number}.nrrd"] = partial(_write_map, image)
         if dicom_seg and bool(sitk.GetArrayViewFromImage(result.labels).any()):
             writers["segmentation.dcm"] = self._write_dicom_seg
         writers["overview.png"] = partial(_write_overview, self.image, result, model)

@@ -49,7 +49,7 @@ def demo(
         write_dicom_series(image, series, description=_DESCRIPTION, seed=f"demo {seed}")
         tell(ProgressEvent("phantom", 1, 1))
         session, files = run_segment(
-            series, _MODEL, output, ("hardness",),
+            series, _MODEL, output, {"maps": ("hardness",)},
             device=device, dicom_seg=True, series=None, tell=tell,
         )  # fmt: skip
     seconds = time.perf_counter() - start

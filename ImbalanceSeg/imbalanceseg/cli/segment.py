@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,17 @@ from imbalanceseg.progress import ProgressCallback, ProgressEvent
 if TYPE_CHECKING:
     from imbalanceseg.session import Session
 
-KNOWN_MAPS = ("hardness", "attention")
+KNOWN_MAPS = ("hardness", "attention", "attention-levels")
+
+
+class Hardness(StrEnum):
+    """Ways to make a hardness map."""
+
+    PRUNING = "pruning"
+    ENTROPY = "entropy"
+    TTA = "tta"
+    ENSEMBLE = "ensemble"
+
 
 InputArgument = Annotated[
     Path,
@@ -31,7 +42,8 @@ ModelOption = Annotated[
 MapsOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAMES", help="hardness, attention or none; repeat it or separate by commas."
+        metavar="NAMES",
+        help="hardness, attention, attention-levels or none; repeat it or separate by commas.",
     ),
 ]
 OutputOption = Annotated[
@@ -88,6 +100,27 @@ def segment(
             metavar="IMAGE", help="Further images, in order, for a model of several; repeat it."
         ),
     ] = None,
+    hardness: Annotated[
+        Hardness | None,
+        typer.Option(help="How the hardness map is made; the model's own way if not given."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored copies: better, and slower.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Look closely everywhere, not only where it pays.")
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Post-processing to leave out: fill_holes, cut_leaks, largest, small.",
+        ),
+    ] = None,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Memory to take beside the scan; most of what is free."),
+    ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Segment a scan, or all cases of a folder.
@@ -98,9 +131,15 @@ def segment(
     """
     from imbalanceseg.cohort_cases import image_files, is_folder_of_cases
 
-    chosen = parse_maps(maps if maps is not None else ["hardness"])
+    settings: dict[str, Any] = {
+        "maps": parse_maps(maps if maps is not None else ["hardness"]),
+        "hardness": hardness.value if hardness else None,
+        "tta": tta,
+        "exact": exact,
+        "without": split_names(without or ()),
+        "memory_gb": memory_gb,
+    }
     if series is None and not channel and is_folder_of_cases(scan):
-        settings = {"maps": sorted(chosen)}
         if not segment_folder(
             scan, model, output, settings, device=device, dicom_seg=dicom_seg, style=progress
         ):
@@ -112,7 +151,7 @@ def segment(
             scan,
             model,
             output,
-            chosen,
+            settings,
             device=device,
             dicom_seg=dicom_seg,
             series=series,
@@ -137,7 +176,7 @@ def run_segment(
     scan: Path,
     model_name: str,
     output: Path,
-    maps: Sequence[str],
+    settings: Mapping[str, Any],
     *,
     device: str,
     dicom_seg: bool,
@@ -157,7 +196,7 @@ def run_segment(
     if dicom_seg:
         session.require_dicom()
     with output_folder(output):
-        session.segment(model, device=device, maps=maps, progress=tell)
+        session.segment(model, device=device, progress=tell, **settings)
         files = session.write(output, dicom_seg=dicom_seg, progress=tell)
     return session, files
 
@@ -183,7 +222,7 @@ def print_result(
         print(f"note: {note}")
     if dicom_seg and not any(file.name == "segmentation.dcm" for file in files):
         print("note: segmentation.dcm was not written, there is nothing to put into it.")
-    print(f"\nDone in {seconds:.1f} s on {result.device}. The results:")
+    print(f"\nDone in {seconds:.1f} s on {result.device} with {result.backend}. The results:")
     for file in files:
         print(f"  {file}")
     print(f"\n{NOT_FOR_CLINICAL_USE}")

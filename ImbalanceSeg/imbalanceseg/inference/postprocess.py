@@ -52,26 +52,26 @@ def labelmap_from_probability(
     Raises:
         InputError: ``step-unknown``, a name in ``without`` is none of :data:`STEPS`.
     """
-    steps = _steps_taken(card, without)
     threshold = card.threshold if threshold is None else threshold
-    labels = (sitk.GetArrayViewFromImage(probability) > threshold).view(np.uint8)
-    root = None
-    if card.root == "trachea" and steps & {"cut_leaks", "largest"}:
-        root = tracheal_column(scan)
-    grid = Grid.of(probability)
-    _clean(labels, grid, card, steps, root)
-    return image_from_array(labels, grid)
+    found = (sitk.GetArrayViewFromImage(probability) > threshold).view(np.uint8)
+    labels = image_from_array(found, Grid.of(probability))
+    return cleaned_labels(labels, card, without, scan)
 
 
 def cleaned_labels(
-    labels: sitk.Image, card: ModelCard, without: Collection[str] = ()
+    labels: sitk.Image,
+    card: ModelCard,
+    without: Collection[str] = (),
+    scan: sitk.Image | None = None,
 ) -> sitk.Image:
-    """Take the steps that the card asks for, but those that need a root.
+    """Take the steps that the card asks for.
 
     Args:
         labels: uint8 labelmap; voxels of 255 stay as they are.
-        card: says ``fill_holes``, ``largest_component_of``, ``smallest_mm3`` and ``connectivity``.
+        card: says ``root``, ``cut_leaks``, ``fill_holes``, ``largest_component_of``,
+            ``smallest_mm3`` and ``connectivity``.
         without: which of :data:`STEPS` to leave out.
+        scan: on the same grid; without it no root is looked for.
 
     Raises:
         InputError: ``step-unknown``, a name in ``without`` is none of :data:`STEPS`.
@@ -79,19 +79,31 @@ def cleaned_labels(
     steps = _steps_taken(card, without)
     if not steps:
         return labels
+    root = None
+    if scan is not None and card.root == "trachea" and steps & {"cut_leaks", "largest"}:
+        root = tracheal_column(scan)
     array, grid = sitk.GetArrayFromImage(labels), Grid.of(labels)
-    _clean(array, grid, card, steps, None)
+    _clean(array, grid, card, steps, root)
     return image_from_array(array, grid)
 
 
-def _steps_taken(card: ModelCard, without: Collection[str]) -> set[str]:
-    unknown = sorted(set(without) - set(STEPS))
+def require_steps(names: Collection[str]) -> None:
+    """Refuse names that are none of :data:`STEPS`.
+
+    Raises:
+        InputError: ``step-unknown``.
+    """
+    unknown = sorted(set(names) - set(STEPS))
     if unknown:
         raise InputError(
             "step-unknown",
             f"There is no post-processing step named {unknown[0]!r}.",
             f"Steps are {', '.join(STEPS)}.",
         )
+
+
+def _steps_taken(card: ModelCard, without: Collection[str]) -> set[str]:
+    require_steps(without)
     asked = {
         "fill_holes": bool(card.fill_holes),
         "cut_leaks": card.cut_leaks,

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from itertools import chain, combinations
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
-from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.channels import input_channels, slices_of
 from imbalanceseg.inference.device import pick_device
-from imbalanceseg.inference.maps import MAPS, map_maker, offers_attention
-from imbalanceseg.inference.postprocess import cleaned_labels, labelmap_from_probability
-from imbalanceseg.inference.restore import Restored, restored, unseen
+from imbalanceseg.inference.maps import map_request
+from imbalanceseg.inference.memory import memory_budget
+from imbalanceseg.inference.postprocess import cleaned_labels, require_steps
+from imbalanceseg.inference.predict import predict
+from imbalanceseg.inference.restore import Restored, affordable, restored, unseen
 from imbalanceseg.inference.segmentation import Segmentation
-from imbalanceseg.inference.tiles import tile_count, tiled_mean
+from imbalanceseg.inference.stopwatch import Stopwatch
 from imbalanceseg.inference.working_volume import Roi, WorkingVolume, working_volume
 from imbalanceseg.models.bundle import Model, load_model
-from imbalanceseg.models.card import ModelCard
+from imbalanceseg.models.card import HardnessKind, ModelCard
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 
@@ -32,10 +29,15 @@ def segment(
     image: sitk.Image | Sequence[sitk.Image],
     model: Model | str | os.PathLike[str],
     device: str = "auto",
-    maps: Sequence[str] = MAPS,
+    maps: Sequence[str] = ("attention", "hardness"),
     tta: bool = False,
     roi: Roi | None = None,
     progress: ProgressCallback | None = None,
+    *,
+    hardness: HardnessKind | None = None,
+    memory_gb: float | None = None,
+    exact: bool = False,
+    without: Collection[str] = (),
 ) -> Segmentation:
     """Segment an image.
 
@@ -45,138 +47,99 @@ def segment(
             whose pixels it sees in the file's order, or every axial slice of a 3D image.
         model: a model, the name of a shipped one, or the folder of a bundle.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
-        maps: which of ``"attention"`` and ``"hardness"`` to compute.
+        maps: which of ``"attention"``, ``"attention-levels"`` and ``"hardness"`` to compute.
         tta: average over mirrored copies, along the axes that the card names; with two of them
             four times the work.
         roi: two opposite LPS corners in mm; only what lies between them is segmented.
         progress: receives a :class:`~imbalanceseg.progress.ProgressEvent` at every step.
+        hardness: kind of the hardness map, one of
+            :data:`~imbalanceseg.inference.hardness.HARDNESS_KINDS`; the card's when None.
+        memory_gb: that may be taken beside the image, in GiB; most of what is free when None. Maps
+            that do not fit are left out, and a note says so.
+        exact: look at every part of the image, also where the coarse pass sees nothing.
+        without: steps of post-processing to leave out, of
+            :data:`~imbalanceseg.inference.postprocess.STEPS`.
 
     Returns:
         Labels, probability and the maps asked for, on the grid of ``image``.
 
     Raises:
-        InputError: the image, the device, a map's name or ``roi`` cannot be used.
+        InputError: the image, the device, a map's name, a kind of hardness, a step, ``memory_gb``
+            or ``roi`` cannot be used, or memory does not suffice (``out-of-memory``).
         ModelError: the model is unknown, damaged, or its network is not what its card says.
     """
     progress = progress or ignore_progress
-    clock = _Clock()
-    unknown = sorted(set(maps) - set(MAPS))
-    if unknown:
-        raise InputError(
-            "map-unknown", f"There is no map named {unknown[0]!r}.", f"Maps are {', '.join(MAPS)}."
-        )
+    watch = Stopwatch()
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
+    budget = memory_budget(memory_gb)
+    require_steps(without)
+    pick_device(device)
+    request, notes = map_request(model, maps, hardness, tta)
     channels = input_channels(image, card, model.name)
-    chosen = pick_device(device)
     progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
-    networks = [network.to(chosen) for network in model.networks]
     pieces = slices_of(channels) if card.spatial_dims == 2 else [channels]
-    seen, notes = _looked_at(pieces, card, roi)
-    names = [name for name in MAPS if name in maps]
-    if "attention" in names and not all(map(offers_attention, networks)):
-        names.remove("attention")
-        notes.append(f"The {model.name} model has no attention map.")
+    seen, of_pieces = _looked_at(pieces, card, roi, watch)
+    notes += of_pieces
     progress(ProgressEvent("prepare", 1, 1))
-    clock.lap("prepare")
-    views = [map_maker(network, model, names) for network in networks]
-    found = _through_networks(views, seen, chosen, card, tta, progress)
-    clock.lap("network")
+    found = predict(
+        [None if one is None else one.voxels for one in seen],
+        model,
+        request,
+        device=device,
+        budget=budget,
+        exact=exact,
+        progress=progress,
+        stopwatch=watch,
+    )
+    notes += found.notes
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
-    grids = [Grid.of(piece[0]) for piece in pieces]
-    arrays = [
-        unseen(grid, card, names)
-        if one is None or volume is None
-        else restored(one, volume, grid, card, names)
-        for one, volume, grid in zip(found, seen, grids, strict=True)
-    ]
-    result = _images(arrays, grids, Grid.of(channels[0]))
-    if "labels" in result:
-        result["labels"] = cleaned_labels(result["labels"], card)
-    else:
-        result["labels"] = labelmap_from_probability(result["probability"], channels[0], card)
+    voxels = channels[0].GetNumberOfPixels()
+    wanted = [*request.names, *(["hardness"] if request.hardness == "entropy" else [])]
+    kept, left_out = affordable([*wanted, "probability"], voxels, budget)
+    notes += [_left_out(name, voxels) for name in left_out if name != "probability"]
+    with watch.stage("restore"):
+        grids = [Grid.of(piece[0]) for piece in pieces]
+        arrays = [
+            unseen(grid, kept)
+            if one is None or volume is None
+            else restored(one, volume, grid, card, request, kept)
+            for one, volume, grid in zip(found.maps, seen, grids, strict=True)
+        ]
+        del found.maps[:], seen[:]
+        result = _images(arrays, grids, Grid.of(channels[0]))
+    with watch.stage("post-process"):
+        result["labels"] = cleaned_labels(result["labels"], card, without, channels[0])
     if not sitk.GetArrayViewFromImage(result["labels"]).any():
         notes.append(f"The {model.name} model found nothing in this image.")
     if isinstance(image, sitk.Image) and image.GetDimension() == 2:
         result = {name: _flat(one, image) for name, one in result.items()}
-    clock.lap("restore")
     progress(ProgressEvent("restore", 1, 1))
+    levels = [name for name in kept if name.startswith("attention ")]
     return Segmentation(
+        labels=result["labels"],
         segments=tuple(model.segments),
         model_name=model.name,
         model_version=model.version,
-        seconds=clock.laps,
-        device=str(chosen),
+        probability=result.get("probability"),
+        hardness=result.get("hardness"),
+        attention=result.get("attention"),
+        attention_levels=tuple(result[name] for name in levels),
+        hardness_kind=request.hardness if "hardness" in kept else None,
+        seconds={stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        device=found.device,
+        backend=found.backend,
         notes=tuple(notes),
-        **result,
     )
 
 
-class _Clock:
-    """Wall seconds of consecutive stages."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._since = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.laps[stage] = round(now - self._since, 3)
-        self._since = now
-
-
-def _through_networks(
-    views: Sequence[Callable[[Tensor], Tensor]],
-    seen: Sequence[WorkingVolume | None],
-    device: torch.device,
-    card: ModelCard,
-    tta: bool,
-    progress: ProgressCallback,
-) -> list[Tensor | None]:
-    """Probabilities and maps of every piece, ``[M, ...]``; None where there is nothing to see."""
-    counter = _TileCounter(card, seen, progress)
-    with kept_memory():
-        found = [
-            None
-            if volume is None
-            else tiled_mean(
-                views,
-                volume.voxels.to(device),
-                _tile(card, volume),
-                card.tile_overlap,
-                _mirrored(card, tta),
-                told=counter,
-            )
-            for volume in seen
-        ]
-    counter.finish()
-    return found
-
-
-class _TileCounter:
-    """Tells of every tile before it is computed."""
-
-    def __init__(
-        self, card: ModelCard, seen: Sequence[WorkingVolume | None], progress: ProgressCallback
-    ) -> None:
-        self._total = sum(
-            tile_count(one.voxels.shape[2:], _tile(card, one), card.tile_overlap)
-            for one in seen
-            if one is not None
-        )
-        self._done = 0
-        self._progress = progress
-
-    def __call__(self) -> None:
-        self._progress(ProgressEvent("tiles", self._done, self._total))
-        self._done += 1
-
-    def finish(self) -> None:
-        self._progress(ProgressEvent("tiles", self._total, self._total))
+def _left_out(name: str, voxels: int) -> str:
+    size = 4 * voxels / 2**30
+    return f"The map {name} was left out: it takes {size:.1f} GB, more than the memory allowed."
 
 
 def _looked_at(
-    pieces: Sequence[Sequence[sitk.Image]], card: ModelCard, roi: Roi | None
+    pieces: Sequence[Sequence[sitk.Image]], card: ModelCard, roi: Roi | None, watch: Stopwatch
 ) -> tuple[list[WorkingVolume | None], list[str]]:
     """What the network is to see of every piece, None where the region leaves one out; notes."""
     seen: list[WorkingVolume | None] = []
@@ -184,7 +147,7 @@ def _looked_at(
     outside: InputError | None = None
     for piece in pieces:
         try:
-            volume, of_piece = working_volume(piece, card, roi)
+            volume, of_piece = working_volume(piece, card, roi, watch)
         except InputError as error:
             if error.code != "roi-outside":
                 raise
@@ -196,20 +159,6 @@ def _looked_at(
     if outside is not None and not any(seen):
         raise outside
     return seen, notes
-
-
-def _tile(card: ModelCard, volume: WorkingVolume) -> list[int]:
-    """A tile of the card's size, or smaller where the volume is."""
-    if card.whole_tiles:
-        return list(card.network_tile)
-    sides = volume.voxels.shape[2:]
-    return [min(t, -(-n // 16) * 16) for t, n in zip(card.network_tile, sides, strict=True)]
-
-
-def _mirrored(card: ModelCard, tta: bool) -> list[tuple[int, ...]]:
-    """Axes of ``[B, C, ...]`` along which each copy is mirrored, the plain one first."""
-    axes = [axis + 2 for axis in card.mirrored_axes] if tta else []
-    return list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
 
 
 def _images(

@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from math import ceil
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imbalanceseg.inference.device import fast_precision
+from imbalanceseg.inference.backends.pytorch import PyTorchBackend
+from imbalanceseg.inference.blend import Blend
+from imbalanceseg.inference.maps import Seen, mirrored_back, probability
+from imbalanceseg.inference.tiling import Sides, Tile, overlapping_tiles
+
+_GAUSSIAN_SHARE = 0.125
+
+
+@torch.inference_mode()
+def through_tiles(
+    see: Seen,
+    volume: Tensor,
+    tiles: Sequence[Tile],
+    weights: Tensor | None = None,
+    store: torch.dtype = torch.float32,
+    told: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """What a function of patches says of a volume, tile by tile.
+
+    Args:
+        see: from a patch ``[1, C, *sides]`` to maps ``[1, M, *sides]``.
+        volume: ``[1, C, ...]`` on the device that ``see`` works on.
+        tiles: ordered along the first axis.
+        weights: ``[*sides]``; None keeps what each tile is sure of.
+        store: type of the result.
+        told: called before every tile.
+
+    Returns:
+        ``[M, ...]`` on the CPU.
+    """
+    blend: Blend | None = None
+    for tile in tiles:
+        told()
+        patch = volume[(slice(None), slice(None), *tile.seen)].contiguous()
+        values = see(patch)[0]
+        if blend is None:
+            shape = tuple(volume.shape[2:])
+            blend = Blend(shape, len(values), tiles, weights, store, values.device)
+        blend.add(tile, values)
+    assert blend is not None
+    return blend.finish()
 
 
 def tiled_probability(
@@ -16,92 +58,83 @@ def tiled_probability(
     volume: Tensor,
     tile: Sequence[int],
     overlap: float = 0.5,
-    mirrored: Sequence[Sequence[int]] = ((),),
-    batch: int = 1,
-    told: Callable[[], None] = lambda: None,
+    mirrored: Sequence[tuple[int, ...]] = ((),),
 ) -> Tensor:
-    """Mean probability over networks and mirrored copies.
+    """Mean probability over networks and mirrored copies, in plain PyTorch.
 
     Args:
         networks: in evaluation mode, on the device of ``volume``.
         volume: ``[1, C, ...]``.
-        tile: voxels along each axis; smaller volumes are padded with their border's values.
+        tile: voxels along each axis; smaller volumes are padded, mirrored at their borders.
         overlap: share of a tile, along each axis, that its neighbour covers too.
         mirrored: axes of ``[1, C, ...]`` along which each copy is mirrored.
-        batch: tiles at once.
-        told: called before every tile.
 
     Returns:
         float32 ``[K, ...]`` on the CPU: sigmoid of one channel of logits, softmax of several.
     """
-    views = [partial(_probability_of, network) for network in networks]
-    return tiled_mean(views, volume, tile, overlap, mirrored, batch, told)
+    backend = PyTorchBackend(volume.device)
+    runners = [backend.load(_Probability(n), volume.ndim - 2) for n in networks]
+    padded, inside = padded_to(volume, tuple(tile))
+    shape = tuple(padded.shape[2:])
+    copies = tuple(mirrored)
+
+    def see(patch: Tensor) -> Tensor:
+        seen = [mirrored_back(run, patch, axes) for run in runners for axes in copies]
+        return torch.stack(seen).mean(0)
+
+    tiles = overlapping_tiles(shape, tuple(tile), overlap)
+    found = through_tiles(see, padded, tiles, gaussian_weights(tuple(tile)))
+    return found[(slice(None), *inside)]
 
 
-@torch.no_grad()
-def tiled_mean(
-    views: Sequence[Callable[[Tensor], Tensor]],
-    volume: Tensor,
-    tile: Sequence[int],
-    overlap: float = 0.5,
-    mirrored: Sequence[Sequence[int]] = ((),),
-    batch: int = 1,
-    told: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """Mean of what several functions see in a volume and in mirrored copies of it.
+def gaussian_weights(sides: Sides) -> Tensor:
+    """Weights that fall off from a tile's middle, ``[*sides]``, as MONAI's sliding window has.
+
+    Source: Isensee et al., Nature Methods 18, 2021: a Gaussian of an eighth of the side.
+    """
+    from monai.data.utils import compute_importance_map
+
+    weights = compute_importance_map(sides, mode="gaussian", sigma_scale=_GAUSSIAN_SHARE)
+    assert isinstance(weights, Tensor)
+    return weights
+
+
+def padded_to(
+    volume: Tensor, least: Sides, multiples: Sides | None = None
+) -> tuple[Tensor, tuple[slice, ...]]:
+    """A volume mirrored at its borders until it is large enough, and where it lies in that.
+
+    Zeros around it would shift what a network normalises by.
 
     Args:
-        views: from a patch ``[B, C, ...]`` to maps ``[B, M, ...]``.
-        volume: ``[1, C, ...]``; other arguments as for :func:`tiled_probability`.
-
-    Returns:
-        float32 ``[M, ...]`` on the CPU.
-
-    Source: tiles weighted by a Gaussian of an eighth of their size, Isensee et al., Nature Methods
-    18, 2021.
+        volume: ``[1, C, ...]``.
+        least: sides that the result has at least.
+        multiples: that its sides are multiples of.
     """
-    from monai.inferers.utils import sliding_window_inference
-
-    def predict(patch: Tensor) -> Tensor:
-        told()
-        total: Tensor | None = None
-        with fast_precision(patch.device):
-            for view in views:
-                for axes in mirrored:
-                    one = view(patch.flip(tuple(axes))).flip(tuple(axes)) if axes else view(patch)
-                    total = one if total is None else total + one
-        assert total is not None
-        return total / (len(views) * len(mirrored))
-
-    result = sliding_window_inference(
-        volume,
-        list(tile),
-        batch,
-        predict,
-        overlap=overlap,
-        mode="gaussian",
-        # Padding with zeros would shift what a network normalises by.
-        padding_mode="replicate",
-        device="cpu",
-    )
-    assert isinstance(result, Tensor)
-    return result[0].float()
+    sizes = tuple(volume.shape[2:])
+    wanted = [max(n, low) for n, low in zip(sizes, least, strict=True)]
+    if multiples is not None:
+        wanted = [ceil(n / m) * m for n, m in zip(wanted, multiples, strict=True)]
+    before = [(w - n) // 2 for n, w in zip(sizes, wanted, strict=True)]
+    inside = tuple(slice(b, b + n) for n, b in zip(sizes, before, strict=True))
+    for axis, (n, w, b) in enumerate(zip(sizes, wanted, before, strict=True), start=2):
+        if w > n:
+            index = torch.from_numpy(_mirror(n, b, w)).to(volume.device)
+            volume = volume.index_select(axis, index)
+    return volume, inside
 
 
-def tile_count(size: Sequence[int], tile: Sequence[int], overlap: float) -> int:
-    """How many tiles a volume of so many voxels along each axis has."""
-    from monai.data.utils import dense_patch_slices
-    from monai.inferers.utils import _get_scan_interval
-
-    padded = [max(n, t) for n, t in zip(size, tile, strict=True)]
-    interval = _get_scan_interval(padded, tile, len(padded), (overlap,) * len(padded))
-    return len(dense_patch_slices(padded, tile, interval))
+def _mirror(n: int, before: int, wanted: int) -> NDArray[np.int64]:
+    """Indices into ``n`` voxels that continue them by reflection on both sides."""
+    period = max(1, 2 * (n - 1))
+    place = np.abs(np.arange(-before, wanted - before)) % period
+    return np.minimum(place, period - place) if n > 1 else np.zeros(wanted, np.int64)
 
 
-def probability(logits: Tensor) -> Tensor:
-    """Sigmoid of one channel of logits, softmax of several; ``[B, C, ...]``."""
-    return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, 1)
+class _Probability(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
 
-
-def _probability_of(network: nn.Module, patch: Tensor) -> Tensor:
-    return probability(network(patch).float())
+    def forward(self, patch: Tensor) -> Tensor:
+        return probability(self.network(patch).float())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, Interpolation, image_from_array, resample
+from imbalanceseg.inference.stopwatch import Stopwatch
 from imbalanceseg.models.card import ModelCard
 from imbalanceseg.preprocessing.intensity import Normalization, normalized
 from imbalanceseg.preprocessing.lung_box import chest_region
@@ -45,7 +46,10 @@ class WorkingVolume:
 
 
 def working_volume(
-    channels: Sequence[sitk.Image], card: ModelCard, roi: Roi | None = None
+    channels: Sequence[sitk.Image],
+    card: ModelCard,
+    roi: Roi | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> tuple[WorkingVolume, list[str]]:
     """Crop, scale, resample and turn an image for a network.
 
@@ -56,6 +60,7 @@ def working_volume(
         channels: 3D scalar images on one grid; a single slice for a 2D network.
         card: of the model.
         roi: two opposite LPS corners in mm; figures of the whole image still scale intensities.
+        stopwatch: gets ``"crop"`` and ``"resample"``.
 
     Returns:
         The volume, and notes for the reader of the result.
@@ -63,30 +68,40 @@ def working_volume(
     Raises:
         InputError: ``roi-outside`` or ``roi-invalid``.
     """
-    notes: list[str] = []
-    box, body = Grid.of(channels[0]).oriented_lps(), None
-    inside: NDArray[np.bool_] | None = None
+    watch = stopwatch or Stopwatch()
+    with watch.stage("crop"):
+        box, body, notes = _region(channels, card)
+        part = box if roi is None else _within(box, roi)
+    with watch.stage("resample"):
+        inside: NDArray[np.bool_] | None = None
+        if any(channel.normalization.scheme == "masked z-score" for channel in card.channels):
+            inside = np.any([_upright(image, box) != 0 for image in channels], axis=0)
+        steps = _steps(part, card)
+        scaled = [
+            _scaled(image, box, steps, channel.normalization, card, inside)
+            for image, channel in zip(channels, card.channels, strict=True)
+        ]
+        volume = np.stack(scaled) if len(scaled) > 1 else scaled[0][None]
+        if card.spatial_dims == 2:
+            volume = volume[:, 0]
+        volume = np.ascontiguousarray(volume.transpose(0, *(axis + 1 for axis in card.axes)))
+    return WorkingVolume(torch.from_numpy(volume[None]), steps[-1][0], card.axes, body), notes
+
+
+def _region(
+    channels: Sequence[sitk.Image], card: ModelCard
+) -> tuple[Grid, sitk.Image | None, list[str]]:
+    """The box that is looked at, the body in it where that is known, and notes."""
+    whole = Grid.of(channels[0]).oriented_lps()
     if card.crop == "lungs":
         region = chest_region(channels[0])
         if region is None:
-            notes.append("No lungs were found in this image; the whole image was searched.")
-        else:
-            box, body = region.box, region.body
-    elif card.crop == "nonzero":
-        box = _cropped_to_nonzero(channels, box)
-    if any(channel.normalization.scheme == "masked z-score" for channel in card.channels):
-        inside = np.any([_upright(image, box) != 0 for image in channels], axis=0)
-    part = box if roi is None else _within(box, roi)
-    steps = _steps(part, card)
-    scaled = [
-        _scaled(image, box, steps, channel.normalization, card, inside)
-        for image, channel in zip(channels, card.channels, strict=True)
-    ]
-    volume = np.stack(scaled)
-    if card.spatial_dims == 2:
-        volume = volume[:, 0]
-    volume = np.ascontiguousarray(volume.transpose(0, *(axis + 1 for axis in card.axes)))
-    return WorkingVolume(torch.from_numpy(volume[None]), steps[-1][0], card.axes, body), notes
+            note = "No lungs were found in this image; the whole image was searched."
+            return whole, None, [note]
+        return region.box, region.body, []
+    if card.crop == "nonzero":
+        return _cropped_to_nonzero(channels, whole), None, []
+    return whole, None, []
 
 
 def _steps(part: Grid, card: ModelCard) -> Steps:
@@ -116,8 +131,8 @@ def _scaled(
     everywhere = np.ones(1, bool) if inside is None else inside
     if scheme.scheme == "range":
         assert scheme.low is not None
-        source = sitk.Cast(image, sitk.sitkFloat32)
-        array = sitk.GetArrayFromImage(regridded(source, steps, interpolation, scheme.low))
+        found = regridded(image, steps, interpolation, scheme.low, sitk.sitkFloat32)
+        array = sitk.GetArrayFromImage(found)
         return normalized(array, scheme, everywhere)
     own = normalized(_upright(image, box), scheme, everywhere)
     return sitk.GetArrayFromImage(regridded(image_from_array(own, box), steps, interpolation))

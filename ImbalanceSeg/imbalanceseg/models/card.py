@@ -8,6 +8,7 @@ says that it speaks of the network's axes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.labels import SegmentInfo
+from imbalanceseg.networks.factory import network_class
 from imbalanceseg.preprocessing.intensity import Normalization
 
 FORMAT_VERSION = 2
@@ -29,6 +31,7 @@ Text = Annotated[str, Field(min_length=1, max_length=20_000)]
 Length = Annotated[float, Field(gt=0, le=100)]
 TileSide = Annotated[int, Field(ge=1, le=4096)]
 Modality = Literal["CT", "MR", "other"]
+HardnessKind = Literal["pruning", "entropy", "tta", "ensemble"]
 _Single = bool | int | float | str | None
 NetworkArgument = _Single | tuple[_Single, ...] | tuple[tuple[_Single, ...], ...]
 
@@ -60,9 +63,30 @@ class DisplayWindow(_Part):
 
 
 class HardnessSettings(_Part):
-    """How the hardness map is made: share of the smallest weights set to zero."""
+    """How the hardness map is made when nothing else is asked for.
 
+    Attributes:
+        kind: see :mod:`imbalanceseg.inference.hardness`.
+        sparsity: of ``"pruning"``, share of the smallest weights set to zero.
+    """
+
+    kind: HardnessKind = "pruning"
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
+class GateSettings(_Part):
+    """The coarse pass that says where the fine one is worth it.
+
+    Attributes:
+        factor: by which each axis of the network's grid is coarsened, along the network's axes.
+        threshold: of the coarse foreground probability; chosen on validation cases so that at most
+            0.1 % of the foreground is lost.
+        reach: voxels of the network's grid around coarse foreground that are looked at too.
+    """
+
+    factor: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=2)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    reach: Annotated[int, Field(ge=0, le=64)] = 8
 
 
 class TrainingData(_Part):
@@ -120,6 +144,8 @@ class ModelCard(_Part):
         connectivity: of components: voxels that share a face (6), or a corner too (26).
         root: keep what is 6-connected to this instead, where it is found; it counts as found too.
         smallest_mm3: smaller components of any label are removed.
+        hardness: how the hardness map is made.
+        gate: the coarse pass before the fine one; None looks everywhere.
         metrics: test set -> metric -> measured figure.
         weights: one file a network, whose probabilities are averaged; empty until the bundle is
             written.
@@ -154,6 +180,7 @@ class ModelCard(_Part):
     root: Literal["none", "trachea"] = "none"
     smallest_mm3: Annotated[float, Field(ge=0)] = 0
     hardness: HardnessSettings = HardnessSettings()
+    gate: GateSettings | None = None
     training_data: Annotated[tuple[TrainingData, ...], Field(min_length=1)]
     metrics: dict[str, dict[str, float]] = {}
     limitations: Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -204,6 +231,8 @@ class ModelCard(_Part):
                 raise ValueError(f"{name} names a label that no segment has")
         if self.spatial_dims == 2 and self.crop == "lungs":
             raise ValueError("crop: lungs are found in volumes only")
+        if self.gate is not None and len(self.gate.factor) != self.spatial_dims:
+            raise ValueError("gate: factor and tile_voxels must have the same number of axes")
         if self.root != "none" and len(self.segments) > 1:
             raise ValueError("root: of one segment only")
         if self.cut_leaks and self.root != "trachea":
@@ -226,6 +255,14 @@ class ModelCard(_Part):
         if self.spacing_mm is None:
             return None
         return tuple(self.spacing_mm[-1 - axis] for axis in self.axes)
+
+
+def output_channels(card: ModelCard) -> int:
+    """Channels of logits that the network of a card gives."""
+    parameters = inspect.signature(network_class(card.network.name)).parameters
+    default = parameters["out_channels"].default if "out_channels" in parameters else 1
+    found = card.network.kwargs.get("out_channels", default)
+    return found if isinstance(found, int) else len(card.segments) + 1
 
 
 def weights_file(number: int) -> str:

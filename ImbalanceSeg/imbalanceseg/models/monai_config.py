@@ -8,13 +8,12 @@ so have the letters.
 
 from __future__ import annotations
 
-import inspect
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import imbalanceseg
 from imbalanceseg.models.bundle import CARD_KEY
-from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard
+from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard, output_channels
 from imbalanceseg.networks.factory import network_class
 from imbalanceseg.preprocessing.intensity import Normalization
 
@@ -81,7 +80,7 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
         "output_dir": "$@bundle_root + '/labels'",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "overlap": card.tile_overlap,
-        **({"threshold": card.threshold} if _classes(card) == 1 else {}),
+        **({"threshold": card.threshold} if output_channels(card) == 1 else {}),
         **_network(card),
         **_dataset(card),
         **_evaluator(card),
@@ -92,7 +91,7 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
 
 def _network(card: ModelCard) -> dict[str, Any]:
     cls = network_class(card.network.name)
-    activation = "torch.nn.Sigmoid()" if _classes(card) == 1 else "torch.nn.Softmax(dim=1)"
+    activation = "torch.nn.Sigmoid()" if output_channels(card) == 1 else "torch.nn.Softmax(dim=1)"
     return {
         "network_def": {
             "_target_": f"{cls.__module__}.{cls.__qualname__}",
@@ -218,7 +217,7 @@ def _spacing(card: ModelCard) -> list[dict[str, Any]]:
 
 
 def _postprocessing(card: ModelCard) -> list[dict[str, Any]]:
-    binary = _classes(card) == 1
+    binary = output_channels(card) == 1
     largest = {
         "_target_": "KeepLargestConnectedComponentd",
         "keys": "pred",
@@ -249,14 +248,6 @@ def _postprocessing(card: ModelCard) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(card: ModelCard) -> int:
-    """Channels of logits: one for a single segment, or one a class and the background."""
-    parameters = inspect.signature(network_class(card.network.name)).parameters
-    default = parameters["out_channels"].default if "out_channels" in parameters else 1
-    found = card.network.kwargs.get("out_channels", default)
-    return found if isinstance(found, int) else len(card.segments) + 1
-
-
 def _data_format(card: ModelCard) -> dict[str, Any]:
     dims = card.spatial_dims
     scaled = all(channel.normalization.scheme == "range" for channel in card.channels)
@@ -275,7 +266,7 @@ def _data_format(card: ModelCard) -> dict[str, Any]:
         "channel_def": {str(n): channel.name for n, channel in enumerate(card.channels)},
     }
     names = [segment.name for segment in card.segments]
-    if _classes(card) > 1:
+    if output_channels(card) > 1:
         names.insert(0, "background")
     prediction = {
         **common,

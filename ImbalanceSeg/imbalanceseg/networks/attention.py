@@ -37,12 +37,17 @@ class SpatialAttention(nn.Module):
         return x * attention + x, attention
 
 
-def merged_attention(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Mean of maps of several scales at full size, ``[B, 1, *size]``, at least float32."""
-    total = torch.zeros((), device=maps[0].device)
+def attention_levels(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Maps of several scales side by side at full size, ``[B, L, *size]``, at least float32.
+
+    Args:
+        maps: one a level, ``[B, 1, ...]`` in [0, 1].
+        size: of the image.
+    """
+    levels = []
     for each in maps:
         wide = each.to(torch.promote_types(each.dtype, torch.float32))
         if tuple(wide.shape[2:]) != tuple(size):
             wide = interpolate(wide, size=tuple(size), mode="trilinear", align_corners=True)
-        total = total + wide / len(maps)
-    return total.clamp(0, 1)
+        levels.append(wide)
+    return torch.cat(levels, dim=1).clamp(0, 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
-from imbalanceseg.networks.attention import SpatialAttention, merged_attention
+from imbalanceseg.networks.attention import SpatialAttention, attention_levels
 from imbalanceseg.networks.blocks import NORMS, Size, norm_3d, same_padding
 from imbalanceseg.networks.recompute import run
 from imbalanceseg.networks.sizes import require_multiples
@@ -129,7 +129,7 @@ class UNet2d5(nn.Module):
         return output if self.training else output.logits
 
     def forward_with_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the mean of the attention maps ``[B, 1, Z, Y, X]`` in [0, 1].
+        """Logits, and the attention of every level ``[B, L, Z, Y, X]`` in [0, 1], coarsest first.
 
         Raises:
             ModelError: the network was built without attention.
@@ -141,7 +141,7 @@ class UNet2d5(nn.Module):
                 "This 2.5D U-Net was built without attention.",
                 "Build it with attention=True and train it.",
             )
-        return output.logits, merged_attention(output.attention, x.shape[2:])
+        return output.logits, attention_levels(output.attention, x.shape[2:])
 
     def multiples(self) -> tuple[int, int, int]:
         """What the sides (Z, Y, X) of an input must be multiples of."""

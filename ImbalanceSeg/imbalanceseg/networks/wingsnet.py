@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, max_pool3d
 
-from imbalanceseg.networks.attention import merged_attention
+from imbalanceseg.networks.attention import attention_levels
 from imbalanceseg.networks.recompute import run
 from imbalanceseg.networks.sizes import require_multiples
 
@@ -170,18 +170,18 @@ class WingsNet(nn.Module):
         return WingsNetOutput(decoding, self.encoding_head(encoded, sides, x.shape[2:]))
 
     def forward_with_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoding logits and where the decoder looked.
+        """Decoding logits and where each block of the decoder looked.
 
         Returns:
-            The decoding logits and the attention ``[B, 1, D, H, W]`` in [0, 1]: the mean over the
-            decoder blocks of the factor by which their spatial gates scale the features (the
+            The decoding logits and the attention ``[B, 6, D, H, W]`` in [0, 1]: for each decoder
+            block, coarsest first, the factor by which its spatial gates scale the features (the
             product of the gates where a block has two), up-sampled to the size of ``x``.
 
         Raises:
             InputError: as :meth:`forward`.
         """
         _, decoded, gates = self._run(x)
-        return self._decode(decoded, x), merged_attention(gates, x.shape[2:])
+        return self._decode(decoded, x), attention_levels(gates, x.shape[2:])
 
     def _decode(self, decoded: Sequence[Tensor], x: Tensor) -> Tensor:
         sides = [block.side for block in self.decoder]

@@ -60,7 +60,9 @@ def normalized(
     if scheme.scheme == "range":
         assert scheme.low is not None
         assert scheme.high is not None
-        return np.clip((values - scheme.low) / (scheme.high - scheme.low), 0, 1)
+        values -= np.float32(scheme.low)
+        values /= np.float32(scheme.high - scheme.low)
+        return np.clip(values, 0, 1, out=values)
     if scheme.scheme == "ct":
         assert scheme.mean is not None
         assert scheme.std is not None

@@ -46,11 +46,16 @@ def steps_to(
 
 
 def regridded(
-    image: sitk.Image, steps: Steps, interpolation: Interpolation, outside: float = 0.0
+    image: sitk.Image,
+    steps: Steps,
+    interpolation: Interpolation,
+    outside: float = 0.0,
+    pixel_type: int | None = None,
 ) -> sitk.Image:
     """The image on the last grid of ``steps``; arguments of :func:`~.geometry.resample`."""
     for grid, nearest in steps:
-        image = resample(image, grid, "nearest" if nearest else interpolation, outside)
+        how: Interpolation = "nearest" if nearest else interpolation
+        image = resample(image, grid, how, outside, pixel_type)
     return image
 
 

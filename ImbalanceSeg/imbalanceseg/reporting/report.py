@@ -67,6 +67,8 @@ def build_report(
         "peak_memory_mib": _rounded(peak_memory_mib(), 1),
         "peak_device_memory_mib": _rounded(peak_device_memory_mib(), 1),
         "device": result.device,
+        "backend": result.backend,
+        "hardness": result.hardness_kind,
         "notes": list(result.notes),
         "files": list(files),
     }

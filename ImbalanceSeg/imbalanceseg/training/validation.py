@@ -36,7 +36,7 @@ def case_probability(
     tile: Sequence[int],
     device: torch.device,
     overlap: float = _OVERLAP,
-    mirrored: Sequence[Sequence[int]] = ((),),
+    mirrored: Sequence[tuple[int, ...]] = ((),),
 ) -> Tensor:
     """Probability of a prepared case, float32 ``[K, ...]``; the tile is the training patch."""
     volume = torch.from_numpy(case.image())[None].to(device)

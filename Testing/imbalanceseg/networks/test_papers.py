@@ -16,7 +16,7 @@ from imbalanceseg.networks import (
     UNet2d5,
     UNet3d,
 )
-from imbalanceseg.networks.attention import SpatialAttention, merged_attention
+from imbalanceseg.networks.attention import SpatialAttention, attention_levels
 from imbalanceseg.networks.nnunet import supervision_weights
 from imbalanceseg.networks.two_pathway import _kept_channels
 
@@ -77,9 +77,10 @@ class TestUNet2d5:
         for attention in output.attention:
             assert attention.shape[1] == 1
             assert torch.all((attention >= 0) & (attention <= 1))
-        logits, merged = network.eval().forward_with_attention(torch.randn(1, 1, *size))
-        assert logits.shape[2:] == merged.shape[2:] == size
-        assert 0 <= float(merged.min()) <= float(merged.max()) <= 1
+        logits, levels = network.eval().forward_with_attention(torch.randn(1, 1, *size))
+        assert logits.shape[2:] == levels.shape[2:] == size
+        assert levels.shape[1] == len(output.attention)
+        assert 0 <= float(levels.min()) <= float(levels.max()) <= 1
 
     def test_the_first_levels_do_not_look_across_slices(self):
         network = UNet2d5(features=4)
@@ -105,11 +106,11 @@ class TestUNet2d5:
             network.forward_with_attention(x)
         assert caught.value.code == "no-attention"
 
-    def test_merged_attention_is_the_mean_at_full_size(self):
+    def test_attention_levels_stand_side_by_side_at_full_size(self):
         maps = [torch.full((1, 1, 2, 2, 2), 0.2), torch.full((1, 1, 4, 4, 4), 0.6)]
-        torch.testing.assert_close(
-            merged_attention(maps, (4, 4, 4)), torch.full((1, 1, 4, 4, 4), 0.4)
-        )
+        levels = attention_levels(maps, (4, 4, 4))
+        torch.testing.assert_close(levels[:, :1], torch.full((1, 1, 4, 4, 4), 0.2))
+        torch.testing.assert_close(levels[:, 1:], maps[1])
 
 
 class TestTwoPathway:

@@ -144,7 +144,7 @@ def test_checkpointing_changes_neither_output_nor_gradient(image: Tensor) -> Non
         torch.testing.assert_close(plain, recomputed)
 
 
-def test_attention_is_the_mean_gate_of_the_decoder(image: Tensor) -> None:
+def test_attention_is_the_product_of_each_decoder_block_s_gates(image: Tensor) -> None:
     net = network().eval()
     recorded: dict[int, list[Tensor]] = {}
     for n, block in enumerate(net.decoder):
@@ -156,8 +156,8 @@ def test_attention_is_the_mean_gate_of_the_decoder(image: Tensor) -> None:
         logits, attention = net.forward_with_attention(image)
     products = [torch.stack(gates).prod(dim=0) for gates in recorded.values()]
     full = [interpolate(g, size=SIZE, mode="trilinear", align_corners=True) for g in products]
-    torch.testing.assert_close(attention, torch.stack(full).mean(dim=0))
-    assert attention.shape == (2, 1, *SIZE)
+    torch.testing.assert_close(attention, torch.cat(full, dim=1))
+    assert attention.shape == (2, 6, *SIZE)
     assert 0 <= attention.min() < attention.max() <= 1
     with torch.no_grad():
         assert torch.equal(logits, net(image))
