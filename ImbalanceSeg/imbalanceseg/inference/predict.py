@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from imbalanceseg.errors import ImbalanceSegError, InputError
-from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.backends.backend import Backend, Runner, out_of_memory
 from imbalanceseg.inference.backends.choice import backends_for
 from imbalanceseg.inference.gate import coarse_foreground, needed_cells
@@ -102,7 +101,7 @@ def predict(
         for shrink in range(_SMALLER_TRIES + 1):
             run = _Run(model, request, backend, budget >> shrink, exact, progress, stopwatch)
             try:
-                with kept_memory():
+                with backend.at_work():
                     maps = run.through(volumes)
             except ImbalanceSegError:
                 raise
@@ -202,7 +201,7 @@ class _Run:
             fitting = [max(16, -(-n // 16) * 16) for n in volume.shape[2:]]
             sides = [min(pair) for pair in zip(sides, fitting, strict=True)]
         wanted, most = list(sides), self._most_voxels(volume, self._budget)
-        while prod(sides) > most and any(s > 4 * m for s, m in zip(sides, multiples, strict=True)):
+        while prod(sides) > most and any(s > 2 * m for s, m in zip(sides, multiples, strict=True)):
             axis = max(range(len(sides)), key=lambda n: sides[n])
             sides[axis] = max(sides[axis] * 3 // 4 // multiples[axis], 1) * multiples[axis]
         if sides != wanted:

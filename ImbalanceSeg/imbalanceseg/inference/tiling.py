@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 _MOST_PER_AXIS = 8
 """More tiles along an axis only shrink them further."""
 _MOST_TRIED = 40
+_TILE_VOXELS = 20_000
+"""What every tile costs besides its own voxels, counted in voxels."""
 
 Sides = tuple[int, ...]
 
@@ -92,7 +94,7 @@ def fewest_tiles(
         if best and needed is None and least >= fewest:
             break
         tiles = list(_cover(shape, sides, margin, multiples, where))
-        voxels = len(tiles) * prod(sides)
+        voxels = len(tiles) * (prod(sides) + _TILE_VOXELS)
         if not best or voxels < fewest:
             best, fewest = tiles, voxels
     return best
@@ -129,7 +131,8 @@ def _candidates(
     found = []
     for choice in product(*per_axis):
         sides = tuple(side for side, _ in choice)
-        found.append((prod(sides) * prod(count for _, count in choice), sides))
+        tiles = prod(count for _, count in choice)
+        found.append((tiles * (prod(sides) + _TILE_VOXELS), sides))
     fitting = sorted(one for one in found if prod(one[1]) <= most_voxels)
     return fitting[:_MOST_TRIED] or [min(found, key=lambda one: prod(one[1]))]
 

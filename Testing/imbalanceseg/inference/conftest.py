@@ -12,6 +12,7 @@ from torch import nn
 from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks import WingsNet
+from imbalanceseg.networks.unet3d import UNet3d
 
 _FIRST = -1e-3
 _NEXT = 2e-2 / 3
@@ -74,3 +75,31 @@ def random_network() -> WingsNet:
 @pytest.fixture(scope="session")
 def random_model(make_model, random_network) -> Model:
     return make_model(random_network)
+
+
+UNET_KWARGS = {"features": (1, 1), "norm": "none", "out_channels": 1}
+
+
+def local_network() -> UNet3d:
+    """A U-Net with weights set by hand: a logit from -10 (bright) to 10 (dark), voxel by voxel.
+
+    Without norms, so that what it says of a voxel does not depend on the tile.
+    """
+    network = UNet3d(**UNET_KWARGS)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        first, second = network.down[0][0], network.down[0][3]
+        first.weight[0, 0, 1, 1, 1], first.bias[0] = -1, 1
+        second.weight[0, 0, 1, 1, 1] = 1
+        network.merge[0][0].weight[0, 2, 1, 1, 1] = 1
+        network.merge[0][3].weight[0, 0, 1, 1, 1] = 1
+        network.head.weight[0, 0], network.head.bias[0] = 20, -10
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def local_model(make_model) -> Model:
+    return make_model(
+        local_network(), name="local-things", network={"name": "unet3d", "kwargs": UNET_KWARGS}
+    )

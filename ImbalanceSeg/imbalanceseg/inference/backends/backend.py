@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -25,6 +26,10 @@ class Backend(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """What must hold around all calls of its runners."""
+        ...
 
     def load(self, network: nn.Module, spatial_dims: int, key: str | None) -> Runner:
         """Make a network ready.

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,10 @@ class OpenVINOBackend:
         """With the precision that the processor is fastest in."""
         precision = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT")
         return f"OpenVINO {'bfloat16' if 'bfloat16' in str(precision) else 'float32'}"
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """OpenVINO keeps its own memory."""
+        return nullcontext()
 
     def load(self, network: nn.Module, spatial_dims: int, key: str | None = None) -> Runner:
         """See :class:`~.backend.Backend`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
+from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.backends.backend import Runner
 from imbalanceseg.inference.device import (
     cpu_has_bf16,
@@ -26,6 +29,10 @@ class PyTorchBackend:
         on_gpu = self.device.type == "cuda"
         fast = gpu_has_bf16() if on_gpu else cpu_has_bf16()
         return f"PyTorch {'bfloat16' if fast else 'float32'}"
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """See :class:`~.backend.Backend`."""
+        return kept_memory() if self.device.type == "cpu" else nullcontext()
 
     def load(self, network: nn.Module, spatial_dims: int, key: str | None = None) -> Runner:
         """See :class:`~.backend.Backend`; the network moves to the device."""
