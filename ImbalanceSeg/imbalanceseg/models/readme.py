@@ -126,11 +126,25 @@ def _properties(card: ModelCard) -> list[tuple[str, str]]:
         *([("leaks cut off", f"as seen from the {card.root}")] if card.cut_leaks else []),
         ("largest component only", largest or "no"),
         *([("smallest component", f"{card.smallest_mm3:g} mm3")] if card.smallest_mm3 else []),
-        ("hardness map", f"{card.hardness.sparsity:.0%} of the weights pruned"),
+        ("hardness map", _hardness(card)),
+        *([("coarse pass", _gate(card))] if card.gate else []),
     ]
     for weights in card.weights:
         rows.append((f"SHA-256 of {weights.file}", f"`{weights.sha256}`"))
     return rows
+
+
+def _hardness(card: ModelCard) -> str:
+    pruned = f"{card.hardness.sparsity:.0%} of the weights pruned"
+    kind = card.hardness.kind
+    return pruned if kind == "pruning" else f"{kind}; or pruning, with {pruned}"
+
+
+def _gate(card: ModelCard) -> str:
+    assert card.gate is not None
+    factor = " x ".join(map(str, card.gate.factor))
+    reach = f"{card.gate.reach} voxels around a probability of {card.gate.threshold:g}"
+    return f"{factor} coarser, then {reach}"
 
 
 def _named(card: ModelCard, labels: Iterable[int]) -> str:

@@ -109,7 +109,7 @@ def _packages() -> Iterator[Check]:
             yield Check(name, version)
     version = installed_version("openvino")
     if version is None:
-        yield Check("openvino", "not installed (optional, faster on CPU)")
+        yield Check("openvino", "not installed: networks run slower on the processor")
     else:
         yield Check("openvino", version)
 

@@ -5,10 +5,17 @@ from math import prod
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imbalanceseg.geometry import Grid
 from imbalanceseg.inference import predict
-from imbalanceseg.inference.gate import coarse_foreground, needed_cells
+from imbalanceseg.inference.gate import (
+    cell_scores,
+    coarse_foreground,
+    needed_cells,
+    safe_threshold,
+)
 from imbalanceseg.inference.maps import maps_of_tile
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.models.card import GateSettings
@@ -69,6 +76,27 @@ def test_cells_within_reach_are_needed():
     np.testing.assert_array_equal(needed.cells, expected)
     nothing = needed_cells(foreground, GateSettings(factor=(2, 2), threshold=0.95, reach=4))
     assert not nothing.cells.any()
+
+
+@given(st.integers(0, 50), st.sampled_from([2, 3]), st.integers(0, 9))
+@settings(deadline=None, max_examples=40)
+def test_the_safe_threshold_loses_at_most_a_thousandth_and_is_the_highest(seed, factor, reach):
+    draw = np.random.default_rng(seed)
+    shape = (60, 54)
+    coarse = torch.from_numpy(draw.random([-(-n // factor) for n in shape]).astype(np.float32) ** 3)
+    truth = draw.random(shape) < 0.6
+    factors = (factor, factor)
+    scores, cell = cell_scores(coarse, factors, reach)
+    threshold = safe_threshold([(scores, truth, cell)])
+
+    def lost(at: float) -> float:
+        gate = GateSettings(factor=factors, threshold=max(at, 1e-9), reach=reach)
+        needed = needed_cells(coarse, gate)
+        kept = np.kron(needed.cells, np.ones(needed.cell, bool))[: shape[0], : shape[1]]
+        return (truth & ~kept).sum() / truth.sum()
+
+    assert lost(threshold) <= 0.001
+    assert lost(float(np.nextafter(np.float32(threshold), np.float32(1)))) > 0.001
 
 
 def test_the_gate_saves_tiles_and_loses_nothing(gated_model, small_tiles):

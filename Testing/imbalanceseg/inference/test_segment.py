@@ -10,6 +10,7 @@ from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference import predict
 from imbalanceseg.inference.maps import maps_of_tile
 from imbalanceseg.inference.segment import segment
+from imbalanceseg.io import read_image
 from imbalanceseg.labels import AIRWAY_TREE
 from imbalanceseg.networks import create_network
 
@@ -103,6 +104,41 @@ def test_flipped_and_permuted_copies_get_the_same_voxels(order, image, result, d
     assert Grid.of(found.labels).same_as(Grid.of(copy))
     back = voxels(resample(found.labels, Grid.of(image), "nearest"))
     assert dice(back == 1, voxels(result.labels) == 1) > 0.99
+
+
+@pytest.mark.parametrize("order", ["RAS", "PIR", "SLA"])
+def test_flipped_and_turned_copies_get_the_same_labels_bit_for_bit(order, textured, random_model):
+    first = segment(textured, random_model)
+    found = segment(sitk.DICOMOrient(textured, order), random_model)
+    for name in ("labels", "probability", "hardness", "attention"):
+        back = resample(getattr(found, name), Grid.of(textured), "nearest")
+        np.testing.assert_array_equal(voxels(back), voxels(getattr(first, name)))
+
+
+def test_a_copy_that_is_only_tagged_oblique_gets_the_same_voxels(textured, random_model):
+    first = segment(textured, random_model)
+    tagged = sitk.Image(textured)
+    tagged.SetDirection(OBLIQUE)
+    found = segment(tagged, random_model)
+    assert Grid.of(found.labels) == Grid.of(tagged)
+    np.testing.assert_array_equal(voxels(found.labels), voxels(first.labels))
+    np.testing.assert_allclose(voxels(found.probability), voxels(first.probability), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_real_ct_is_segmented_alike_however_it_is_stored(data_folder):
+    ct = read_image(data_folder / "ct_dicom_20_slices" / "example_ct_sm.nii.gz")
+    grid = Grid.of(ct)
+    middle = grid.index_to_physical((np.array(grid.size) - 1) / 2)
+    roi = (middle - 40, middle + 40)
+    first, again = (segment(ct, "airway", maps=(), roi=roi) for _ in range(2))
+    np.testing.assert_array_equal(voxels(again.labels), voxels(first.labels))
+    np.testing.assert_array_equal(voxels(again.probability), voxels(first.probability))
+    assert voxels(first.probability).max() > 0.1
+    for order in ("RAS", "SLA"):
+        found = segment(sitk.DICOMOrient(ct, order), "airway", maps=(), roi=roi)
+        back = resample(found.labels, grid, "nearest")
+        np.testing.assert_array_equal(voxels(back), voxels(first.labels))
 
 
 def test_several_tiles_join_without_a_seam(dark_model):
