@@ -31,6 +31,7 @@ NEEDED_PACKAGES = (
     "safetensors",
     "pydantic",
     "PyYAML",
+    "platformdirs",
     "psutil",
     "rich",
     "typer",
