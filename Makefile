@@ -2,6 +2,7 @@
 # make test   sets everything up and runs linters, type checker and tests
 #
 # Settings:  VENV=folder   PYTHON=python3.12   DEMO=folder   PYTEST_ARGS='-m "not slow"'
+#            JOBS=2
 #            TORCH=torch==2.13.0   TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 VENV ?= .venv
@@ -9,6 +10,8 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Processes that test at once, each with one thread; a module's tests stay together.
+JOBS ?= 2
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
@@ -28,7 +31,7 @@ demo: $(VENV)/.engine
 	@ls -1 $(DEMO)
 
 test: $(VENV)/.tools lint
-	$(TREE) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TREE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

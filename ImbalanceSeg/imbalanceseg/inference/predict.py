@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -32,6 +32,7 @@ from imbalanceseg.progress import ProgressCallback, ProgressEvent
 
 _MOST_TILE_BYTES = 1.5 * 2**30
 """Larger tiles save little: their borders are a small part already."""
+_SHARE_OF_GPU = 0.4
 _SMALLER_TRIES = 2
 _HALF_PRECISION_SHARE = 0.25
 
@@ -147,7 +148,7 @@ class _Run:
                 self._backend.load(
                     MappedNetwork(network, self._request, self._card.hardness.sparsity).eval(),
                     self._card.spatial_dims,
-                    self._key(number),
+                    self._key(number, self._request),
                 )
                 for number, network in enumerate(self._model.networks)
             ]
@@ -157,10 +158,10 @@ class _Run:
         self._progress(ProgressEvent("tiles", self._total, self._total))
         return found
 
-    def _key(self, number: int) -> str:
+    def _key(self, number: int, request: MapRequest) -> str:
         weights = self._card.weights[number].sha256
-        pruned = self._card.hardness.sparsity if self._request.hardness == "pruning" else 0
-        return f"{weights} levels {self._request.levels} pruned {pruned}"
+        pruned = self._card.hardness.sparsity if request.hardness == "pruning" else 0
+        return f"{weights} levels {request.levels} pruned {pruned}"
 
     def _layout(self, volume: Tensor) -> _Layout:
         card, network = self._card, self._model.network
@@ -215,7 +216,9 @@ class _Run:
     def _most_voxels(self, volume: Tensor, most_bytes: float = _MOST_TILE_BYTES) -> int:
         """Voxels of a tile that the memory left beside the volume and its maps allows."""
         maps = self._request.classes + len(self._request.names)
-        left = self._budget - 4 * volume.numel() - 4 * maps * volume[0, 0].numel()
+        left: float = self._budget - 4 * volume.numel() - 4 * maps * volume[0, 0].numel()
+        if self._backend.device.type == "cuda":
+            left = _SHARE_OF_GPU * torch.cuda.mem_get_info(self._backend.device)[0]
         return max(1, int(min(most_bytes, max(left, self._budget / 8)) / self._each_voxel))
 
     @cached_property
@@ -235,11 +238,11 @@ class _Run:
         if self._gate is None:
             return None
         with self._stopwatch.stage("coarse"):
-            plain = replace(
-                self._request, levels=0, hardness=None, attention=False, attention_levels=False
-            )
-            see: Runner = self._backend.load(
-                MappedNetwork(self._model.network, plain, 0), self._card.spatial_dims, None
+            plain = MapRequest(classes=self._request.classes)
+            see = self._backend.load(
+                MappedNetwork(self._model.network, plain, 0).eval(),
+                self._card.spatial_dims,
+                self._key(0, plain),
             )
             factor = tuple(self._gate.factor)
             on_device = volume.to(self._backend.device)
