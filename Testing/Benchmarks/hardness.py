@@ -48,6 +48,9 @@ def main() -> None:
         roi = None if arguments.half_mm is None else cube(reference, arguments.half_mm)
         for kind in kinds:
             result = segment(scan, model, maps=("hardness",), hardness=kind, roi=roi)
+            if result.hardness is None:
+                print(*result.notes)
+                continue
             row, panels = scored(result, reference, roi)
             rows.append({"scan": Path(scan_file).name, "kind": kind, **row})
             print(rows[-1], flush=True)
@@ -103,7 +106,7 @@ def show(rows: list[dict[str, Any]], kinds: list[str]) -> None:
     """Means over the cases."""
     names = [name for name in rows[0] if name not in ("scan", "kind")]
     table = Table("kind", *names)
-    for kind in kinds:
+    for kind in [k for k in kinds if any(row["kind"] == k for row in rows)]:
         of_kind = [row for row in rows if row["kind"] == kind]
         table.add_row(kind, *(f"{fmean(row[name] for row in of_kind):.3f}" for name in names))
     Console(width=140).print(table)

@@ -36,7 +36,7 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for size in arguments.sizes:
+        for size in sorted(arguments.sizes, reverse=True):
             scan = Path(temporary) / "scan.nrrd"
             enlarged(arguments.scan, size, scan)
             result = Path(temporary) / "result.json"
@@ -46,6 +46,7 @@ def main() -> None:
             )
             rows.append({"size": size, **json.loads(result.read_text(encoding="utf-8"))})
             print(rows[-1], flush=True)
+    rows.reverse()
     if arguments.picture:
         draw(rows, arguments.memory_gb, arguments.picture)
     if arguments.json:
