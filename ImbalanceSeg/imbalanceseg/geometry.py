@@ -23,7 +23,7 @@ from imbalanceseg.errors import GeometryError
 _NO_COSINE = 1e-12
 _LARGE_VOXELS = 2**27
 """Larger images are resampled slab by slab, so that no whole copy of them in float32 is made."""
-_SLAB_VOXELS = 2**24
+_SLAB_VOXELS = 2**26
 _MAX_SHEAR = 1e-2
 
 Interpolation = Literal["linear", "nearest", "bspline"]
@@ -198,7 +198,7 @@ def resample(
     if source == grid:
         return sitk.Cast(image, pixel_type)
     if interpolation == "linear" and image.GetNumberOfPixels() > _LARGE_VOXELS:
-        return _resampled_by_slabs(image, grid, outside, pixel_type)
+        return _resampled_by_slabs(_shrunk_towards(image, grid), grid, outside, pixel_type)
     if interpolation != "nearest":
         image = _smooth_for(_as_real(image), source, grid)
     return _as_type(_sampled(image, grid, interpolation, outside), pixel_type)
@@ -215,6 +215,14 @@ def _sampled(
     resampler.SetInterpolator(_INTERPOLATORS[interpolation])
     resampler.SetDefaultPixelValue(outside)
     return resampler.Execute(image)
+
+
+def _shrunk_towards(image: sitk.Image, grid: Grid) -> sitk.Image:
+    """Means of blocks of voxels where a grid is more than four times coarser: cheap low-pass."""
+    source = Grid.of(image)
+    step = np.abs(source.matrix.T @ grid.matrix) @ np.asarray(grid.spacing_mm)
+    factors = [max(1, int(s / own / 2)) for s, own in zip(step, source.spacing_mm, strict=True)]
+    return image if max(factors) == 1 else sitk.BinShrink(image, factors)
 
 
 def _resampled_by_slabs(

@@ -95,3 +95,15 @@ def test_restoring_by_slabs_changes_nothing(dark_model, monkeypatch):
         np.testing.assert_allclose(
             voxels(getattr(parts, name)), voxels(getattr(whole, name)), atol=1e-5
         )
+
+
+def test_a_large_image_is_shrunk_before_it_gets_much_coarser(monkeypatch):
+    source = Grid((60, 50, 40), (0.5, 0.6, 0.7), (3.0, -5.0, 7.0), OBLIQUE)
+    ramp = np.add.outer(np.arange(40) * 7.0, np.add.outer(np.arange(50) * 6.0, np.arange(60) * 5.0))
+    image = image_from_array(ramp.astype(np.float32), source)
+    target = source.with_spacing((4.0, 4.0, 4.0)).cropped((1, 1, 1), (5, 5, 4))
+    whole = resample(image, target)
+    monkeypatch.setattr(geometry, "_LARGE_VOXELS", 0)
+    shrunk = resample(image, target)
+    assert Grid.of(shrunk) == target
+    np.testing.assert_allclose(voxels(shrunk), voxels(whole), atol=2)
