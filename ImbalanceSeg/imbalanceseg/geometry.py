@@ -218,10 +218,10 @@ def _sampled(
 
 
 def _shrunk_towards(image: sitk.Image, grid: Grid) -> sitk.Image:
-    """Means of blocks of voxels where a grid is more than four times coarser: cheap low-pass."""
+    """Means of as many voxels as fit into one of a coarser grid: a cheap low-pass."""
     source = Grid.of(image)
     step = np.abs(source.matrix.T @ grid.matrix) @ np.asarray(grid.spacing_mm)
-    factors = [max(1, int(s / own / 2)) for s, own in zip(step, source.spacing_mm, strict=True)]
+    factors = [max(1, int(s / own)) for s, own in zip(step, source.spacing_mm, strict=True)]
     return image if max(factors) == 1 else sitk.BinShrink(image, factors)
 
 
