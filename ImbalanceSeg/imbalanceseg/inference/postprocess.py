@@ -84,6 +84,8 @@ def cleaned_labels(
         root = tracheal_column(scan)
     array, grid = sitk.GetArrayFromImage(labels), Grid.of(labels)
     _clean(array, grid, card, steps, root)
+    # A mask of the whole scan, no longer needed while the result is copied.
+    root = None
     return image_from_array(array, grid)
 
 

@@ -108,6 +108,7 @@ def segment(
         ]
         del found.maps[:], seen[:]
         result = _images(arrays, grids, Grid.of(channels[0]))
+        arrays.clear()
     with watch.stage("post-process"):
         result["labels"] = cleaned_labels(result["labels"], card, without, channels[0])
     if not sitk.GetArrayViewFromImage(result["labels"]).any():

@@ -11,6 +11,8 @@ from imbalanceseg.geometry import Grid, image_from_array, resample
 _AIR_HU = -800
 _AREA_MM2 = (60.0, 700.0)
 _MIN_LENGTH_MM = 20.0
+_LARGE_VOXELS = 2**27
+_FINEST_MM = 0.5
 
 _Column = list[tuple[int, NDArray[np.bool_]]]
 
@@ -28,7 +30,13 @@ def tracheal_column(ct: sitk.Image) -> sitk.Image | None:
         uint8 image on the grid of ``ct``, 1 in the column, or None when no column of at least
         20 mm was found.
     """
-    upright = resample(ct, Grid.of(ct).oriented_lps(), "nearest")
+    grid = Grid.of(ct).oriented_lps()
+    if ct.GetNumberOfPixels() > _LARGE_VOXELS:
+        # The trachea is wide: its column in half a millimetre is the same, and far smaller.
+        grid = grid.with_spacing(tuple(max(_FINEST_MM, step) for step in grid.spacing_mm))
+        upright = resample(ct, grid, "linear", outside=-1024)
+    else:
+        upright = resample(ct, grid, "nearest")
     values = sitk.GetArrayViewFromImage(upright)
     longest = _longest_column(values, float(np.prod(upright.GetSpacing()[:2])))
     if len(longest) * upright.GetSpacing()[2] < _MIN_LENGTH_MM:

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from imbalanceseg.geometry import Grid, image_from_array
+from imbalanceseg.preprocessing import trachea
 from imbalanceseg.preprocessing.trachea import tracheal_column
 
 GRID = Grid((60, 60, 60), (1.5,) * 3, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
@@ -38,6 +39,19 @@ def test_the_column_is_the_same_in_every_storage_order(order):
     assert turned is not None
     expected = sitk.GetArrayFromImage(tracheal_column(ct))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.DICOMOrient(turned, "LPS")), expected)
+
+
+def test_in_a_large_scan_the_column_is_found_on_a_coarser_grid(monkeypatch):
+    ct = sitk.Image(scan(14.0))
+    ct.SetSpacing((0.75, 0.75, 0.75))
+    column = tracheal_column(ct)
+    monkeypatch.setattr(trachea, "_LARGE_VOXELS", 0)
+    monkeypatch.setattr(trachea, "_FINEST_MM", 1.2)
+    coarse = tracheal_column(ct)
+    assert coarse is not None
+    assert Grid.of(coarse) == Grid.of(ct)
+    a, b = (sitk.GetArrayFromImage(one) > 0 for one in (column, coarse))
+    assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.85
 
 
 @pytest.mark.parametrize("radius_mm", [2.0, 25.0])
