@@ -34,9 +34,7 @@ def tracheal_column(ct: sitk.Image) -> sitk.Image | None:
     if ct.GetNumberOfPixels() > _LARGE_VOXELS:
         # The trachea is wide: its column in half a millimetre is the same, and far smaller.
         grid = grid.with_spacing(tuple(max(_FINEST_MM, step) for step in grid.spacing_mm))
-        upright = resample(ct, grid, "linear", outside=-1024)
-    else:
-        upright = resample(ct, grid, "nearest")
+    upright = resample(ct, grid, "nearest")
     values = sitk.GetArrayViewFromImage(upright)
     longest = _longest_column(values, float(np.prod(upright.GetSpacing()[:2])))
     if len(longest) * upright.GetSpacing()[2] < _MIN_LENGTH_MM:
