@@ -80,7 +80,7 @@ def segment_cohort(
     Raises:
         OutputError: nothing can be written, the disk is full, or ``cases.csv`` is another table.
         ModelError: the weights are damaged or do not fit.
-        InputError: there is no such device.
+        InputError: a setting, or the device, cannot be used.
         Cancelled: the work was stopped; whatever else ``progress`` raises is passed on, too.
     """
     tell = progress or ignore_progress
@@ -162,9 +162,9 @@ class _Job:
 
     def require_usable(self) -> None:
         """Refuse beforehand what would be wrong with every case; costs nothing the next time."""
-        from imbalanceseg.inference.device import pick_device
+        from imbalanceseg.inference.segment import settled
 
-        pick_device(self.device)
+        settled(self.model, self.device, **self.settings)
         _ = self.model.networks
 
     def run(self, case: Case, row: CaseRow) -> CaseRow:

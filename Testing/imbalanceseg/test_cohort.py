@@ -419,13 +419,24 @@ def test_a_dicom_seg_is_written_for_series_and_refused_for_files(
     assert (tmp_path / "out" / "series" / "segmentation.dcm").is_file()
 
 
-def test_a_device_that_is_not_there_is_refused_before_the_first_case(
-    two: Path, model: Model, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({}, "device-missing"),
+        ({"without": ("foo",)}, "step-unknown"),
+        ({"memory_gb": 0}, "memory-too-small"),
+        ({"hardness": "feeling"}, "hardness-unknown"),
+        ({"maps": ("beauty",)}, "map-unknown"),
+    ],
+)
+def test_what_would_be_wrong_with_every_case_is_refused_before_the_first(
+    settings: dict[str, Any], code: str, two: Path, model: Model, tmp_path: Path
 ) -> None:
     cases = find_cases(two, model)
+    device = "cpu" if settings else "cuda:99"
     with pytest.raises(InputError) as caught:
-        segment_cohort(cases, model, tmp_path / "out", device="cuda:99")
-    assert caught.value.code == "device-missing"
+        segment_cohort(cases, model, tmp_path / "out", settings, device=device)
+    assert caught.value.code == code
     assert not (tmp_path / "out").exists()
 
 

@@ -56,6 +56,11 @@ class MapRequest:
             *(["hardness"] if self.hardness not in (None, "entropy") else []),
         ]
 
+    @property
+    def made(self) -> list[str]:
+        """All maps in the end: entropy follows from the probabilities."""
+        return [*self.names, *(["hardness"] if self.hardness == "entropy" else [])]
+
 
 def map_request(
     model: Model, maps: Sequence[str], kind: HardnessKind | None, tta: bool

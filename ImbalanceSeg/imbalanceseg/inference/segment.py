@@ -12,7 +12,7 @@ from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference.channels import input_channels, slices_of
 from imbalanceseg.inference.device import pick_device
-from imbalanceseg.inference.maps import map_request
+from imbalanceseg.inference.maps import MapRequest, map_request
 from imbalanceseg.inference.memory import memory_budget
 from imbalanceseg.inference.postprocess import cleaned_labels, require_steps
 from imbalanceseg.inference.predict import predict
@@ -72,10 +72,16 @@ def segment(
     watch = Stopwatch()
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
-    budget = memory_budget(memory_gb)
-    require_steps(without)
-    pick_device(device)
-    request, notes = map_request(model, maps, hardness, tta)
+    request, notes, budget = settled(
+        model,
+        device,
+        maps,
+        tta,
+        hardness=hardness,
+        memory_gb=memory_gb,
+        exact=exact,
+        without=without,
+    )
     channels = input_channels(image, card, model.name)
     progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
     pieces = slices_of(channels) if card.spatial_dims == 2 else [channels]
@@ -95,8 +101,7 @@ def segment(
     notes += found.notes
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
     voxels = channels[0].GetNumberOfPixels()
-    wanted = [*request.names, *(["hardness"] if request.hardness == "entropy" else [])]
-    kept, left_out = affordable([*wanted, "probability"], voxels, budget)
+    kept, left_out = affordable([*request.made, "probability"], voxels, budget)
     notes += [_left_out(name, voxels) for name in left_out if name != "probability"]
     with watch.stage("restore"):
         grids = [Grid.of(piece[0]) for piece in pieces]
@@ -132,6 +137,32 @@ def segment(
         backend=found.backend,
         notes=tuple(notes),
     )
+
+
+def settled(
+    model: Model,
+    device: str = "auto",
+    maps: Sequence[str] = ("attention", "hardness"),
+    tta: bool = False,
+    *,
+    hardness: HardnessKind | None = None,
+    memory_gb: float | None = None,
+    exact: bool = False,
+    without: Collection[str] = (),
+) -> tuple[MapRequest, list[str], int]:
+    """Check the settings of :func:`segment`, whose arguments these are, before any image is read.
+
+    Returns:
+        The maps to make, notes on those that cannot be made, and bytes that may be taken.
+
+    Raises:
+        InputError: a setting cannot be used.
+        ModelError: the model's network is not what its card says.
+    """
+    require_steps(without)
+    pick_device(device)
+    request, notes = map_request(model, maps, hardness, tta)
+    return request, notes, memory_budget(memory_gb)
 
 
 def _left_out(name: str, voxels: int) -> str:
