@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,31 @@ def run_cli() -> Run:
 def process_environment() -> dict[str, str]:
     """The environment for tests that start the program themselves."""
     return environment()
+
+
+@pytest.fixture
+def signalled(process_environment: dict[str, str]) -> Callable[..., tuple[int, str]]:
+    """Start the program, signal it in the middle of its tiles: return code and standard error."""
+
+    def run(number: int, *arguments: object) -> tuple[int, str]:
+        child = subprocess.Popen(
+            [*command(), *map(str, arguments), "--progress", "json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=process_environment,
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            event = json.loads(line)
+            if event["stage"] == "tiles" and event["done"] >= 1:
+                assert event["done"] < event["total"] - 1, "too late to stop it"
+                break
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=60)
+        return child.returncode, errors
+
+    return run
 
 
 @pytest.fixture(scope="session")

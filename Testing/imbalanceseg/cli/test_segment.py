@@ -124,26 +124,11 @@ def test_a_signal_stops_the_work_and_leaves_no_half_file(
     scan_file: Path,
     slow_bundle: Path,
     tmp_path: Path,
-    process_environment: dict[str, str],
+    signalled: Callable[..., tuple[int, str]],
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["segment", str(scan_file), "-m", str(slow_bundle), "-o", str(out)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "imbalanceseg", *arguments, "--progress", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=process_environment,
-    )
-    assert child.stdout is not None
-    for line in child.stdout:
-        event = json.loads(line)
-        if event["stage"] == "tiles" and event["done"] >= 1:
-            assert event["done"] < event["total"] - 1, "too late to stop it"
-            break
-    child.send_signal(number)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 130, errors
+    code, errors = signalled(number, "segment", scan_file, "-m", slow_bundle, "-o", out)
+    assert code == 130, errors
     assert errors == "error[cancelled]: Stopped; nothing half-written is left behind.\n"
     assert not out.exists()
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,25 +89,11 @@ def test_a_stopped_run_leaves_the_table_right(
     two: Path,
     slow_bundle: Path,
     tmp_path: Path,
-    process_environment: dict[str, str],
+    signalled: Callable[..., tuple[int, str]],
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["segment", str(two), "-m", str(slow_bundle), "-o", str(out)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "imbalanceseg", *arguments, "--progress", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=process_environment,
-    )
-    assert child.stdout is not None
-    for line in child.stdout:
-        event = json.loads(line)
-        if event["stage"] == "tiles" and event["done"] >= 1:
-            break
-    child.send_signal(number)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == (130 if number == signal.SIGINT else -number), errors
+    code, errors = signalled(number, "segment", two, "-m", slow_bundle, "-o", out)
+    assert code == (130 if number == signal.SIGINT else -number), errors
     assert [(row["case"], row["status"]) for row in _table(out).values()] == [("file", "started")]
     left = ["cases.csv"] if number == signal.SIGINT else ["cases.csv", "file"]
     assert sorted(os.listdir(out)) == left
