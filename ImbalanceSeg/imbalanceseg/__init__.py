@@ -12,19 +12,29 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "Annotation": "imbalanceseg.annotation.annotation",
+    "FineTuned": "imbalanceseg.training.finetune",
     "ImbalanceSegError": "imbalanceseg.errors",
     "ProgressEvent": "imbalanceseg.progress",
     "Segmentation": "imbalanceseg.inference.segmentation",
+    "SliceSuggestion": "imbalanceseg.annotation.suggest",
     "evaluate": "imbalanceseg.metrics.evaluate",
+    "finetune": "imbalanceseg.training.finetune",
+    "load_annotation": "imbalanceseg.annotation.files",
     "load_model": "imbalanceseg.models.bundle",
     "read_image": "imbalanceseg.io",
+    "save_annotation": "imbalanceseg.annotation.files",
     "segment": "imbalanceseg.inference.segment",
+    "suggest_slices": "imbalanceseg.annotation.suggest",
     "write_dicom_seg": "imbalanceseg.dicom.seg",
 }
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
+    from imbalanceseg.annotation.annotation import Annotation
+    from imbalanceseg.annotation.files import load_annotation, save_annotation
+    from imbalanceseg.annotation.suggest import SliceSuggestion, suggest_slices
     from imbalanceseg.dicom.seg import write_dicom_seg
     from imbalanceseg.errors import ImbalanceSegError
     from imbalanceseg.inference.segment import segment
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from imbalanceseg.metrics.evaluate import evaluate
     from imbalanceseg.models.bundle import load_model
     from imbalanceseg.progress import ProgressEvent
+    from imbalanceseg.training.finetune import FineTuned, finetune
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,12 @@ from imbalanceseg.io import atomic_path, read_image, write_image, write_json
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
+    from imbalanceseg.annotation.annotation import Annotation
+    from imbalanceseg.annotation.suggest import SliceSuggestion
     from imbalanceseg.inference.segmentation import Segmentation
     from imbalanceseg.models.bundle import Model
+    from imbalanceseg.training.clicks import Clicked, Clicks
+    from imbalanceseg.training.finetune import FineTuned
 
 RESULT_FILES = (
     "labels.nrrd",
@@ -29,7 +34,17 @@ RESULT_FILES = (
     "overview.png",
     "report.json",
 )
+_MOST_UNDONE = 20
 _IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What a session held before a step; the annotation only where the step changed it."""
+
+    result: Segmentation | None
+    model: Model | None
+    annotation: Annotation | None
 
 
 class Session:
@@ -43,6 +58,7 @@ class Session:
         series_uid: which series of that folder, where it was said, or None.
         model: the model that made the result, or None.
         result: labels and maps, or None.
+        annotation: what was painted and clicked; empty at first.
         seconds: wall time of reading and writing.
     """
 
@@ -61,6 +77,9 @@ class Session:
         self.series_uid = series_uid
         self.model: Model | None = None
         self.result: Segmentation | None = None
+        self._annotation: Annotation | None = None
+        self._earlier: list[_Earlier] = []
+        self._clicks: Clicks | None = None
         self.seconds: dict[str, float] = {}
         self._quotable = False
 
@@ -125,7 +144,126 @@ class Session:
             images, model, device=device, maps=tuple(maps), progress=progress, **settings
         )
         self.model = model
+        self._clicks = None
         return self.result
+
+    @property
+    def annotation(self) -> Annotation:
+        """What was painted and clicked."""
+        from imbalanceseg.annotation.annotation import Annotation
+
+        if self._annotation is None:
+            self._annotation = Annotation.of(self.image)
+        return self._annotation
+
+    @annotation.setter
+    def annotation(self, annotation: Annotation) -> None:
+        from imbalanceseg.annotation.annotation import require_annotation_of
+
+        require_annotation_of(self.image, annotation)
+        self._annotation = annotation
+
+    def finetune(
+        self,
+        model: Model | None = None,
+        device: str = "auto",
+        progress: ProgressCallback | None = None,
+        **settings: Any,
+    ) -> FineTuned:
+        """Adapt a model to the annotation; its segmentation and itself become the session's.
+
+        Args:
+            model: what to start from; None begins from the painted slices alone. Give the model
+                that was shipped, not an earlier child: the annotation holds all that child knew.
+            device: as :meth:`segment`.
+            progress: receives stage ``"finetune"`` with the loss.
+            settings: further arguments of :func:`~imbalanceseg.training.finetune.finetune`.
+
+        Raises:
+            InputError, GeometryError, ModelError: as there. The result stays what it was.
+        """
+        from imbalanceseg.training.finetune import finetune
+
+        images = [self.image, *self.channels]
+        tuned = finetune(
+            images, self.annotation, model, device=device, progress=progress, **settings
+        )
+        self._remember(None)
+        self.result, self.model = tuned.segmentation, tuned.model
+        self._clicks = None
+        return tuned
+
+    def suggest(self, n: int = 5) -> list[SliceSuggestion]:
+        """The slices that are best painted next; none where that is not worth it any more.
+
+        Raises:
+            RuntimeError: nothing was segmented yet.
+        """
+        from imbalanceseg.annotation.suggest import suggest_slices
+
+        return suggest_slices(self._segmented(), self._annotation, n)
+
+    def prepare_clicks(self, device: str = "auto", memory_gb: float | None = None) -> None:
+        """Make the features that clicks need, which takes as long as a segmentation.
+
+        The first click does it otherwise.
+
+        Raises:
+            RuntimeError: nothing was segmented yet.
+        """
+        from imbalanceseg.inference.memory import memory_budget
+        from imbalanceseg.training.clicks import Clicks
+        from imbalanceseg.training.patient import Patient
+
+        if self._clicks is not None:
+            return
+        self._segmented()
+        assert self.model is not None
+        patient = Patient([self.image, *self.channels], self.model, memory_budget(memory_gb))
+        patient.look(self.model.network, self.model.card.network, device, ignore_progress)
+        self._clicks = Clicks(patient)
+
+    def click(self, point_mm: Sequence[float], label: int, **settings: Any) -> Clicked:
+        """Say what is at a point; the labels around it follow.
+
+        Args:
+            point_mm: LPS.
+            label: 1..K for a structure that was missed, 0 where something was found wrongly.
+            settings: further arguments of :meth:`~imbalanceseg.training.clicks.Clicks.answer`.
+
+        Raises:
+            InputError: the point or the label cannot be used.
+            RuntimeError: nothing was segmented yet.
+        """
+        result = self._segmented()
+        self.prepare_clicks()
+        assert self._clicks is not None
+        before = self.annotation.copy()
+        clicked = self._clicks.answer(self.annotation, result.labels, point_mm, label, **settings)
+        self._remember(before)
+        self.result = replace(result, labels=clicked.labels)
+        return clicked
+
+    def undo(self) -> bool:
+        """Take the last click or adaptation back; False where there is none."""
+        if not self._earlier:
+            return False
+        earlier = self._earlier.pop()
+        if earlier.model is not self.model:
+            self._clicks = None
+        self.result, self.model = earlier.result, earlier.model
+        if earlier.annotation is not None:
+            self._annotation = earlier.annotation
+        return True
+
+    def _segmented(self) -> Segmentation:
+        if self.result is None:
+            raise RuntimeError("Session.segment or Session.finetune must run first")
+        return self.result
+
+    def _remember(self, annotation: Annotation | None) -> None:
+        self._earlier.append(_Earlier(self.result, self.model, annotation))
+        del self._earlier[:-_MOST_UNDONE]
 
     @property
     def from_dicom(self) -> bool:

@@ -19,7 +19,19 @@ from typing import Annotated
 import typer
 
 import imbalanceseg
-from imbalanceseg.cli import benchmark, data, demo, doctor, models, phantom, plan, segment, train
+from imbalanceseg.cli import (
+    benchmark,
+    data,
+    demo,
+    doctor,
+    finetune,
+    models,
+    phantom,
+    plan,
+    segment,
+    suggest,
+    train,
+)
 from imbalanceseg.errors import Cancelled, ImbalanceSegError
 
 EXIT_UNEXPECTED, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 130
@@ -34,6 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("finetune")(finetune.finetune)
+app.command("suggest")(suggest.suggest)
 app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)

@@ -15,6 +15,7 @@ from imbalanceseg.inference.hardness import HARDNESS_KINDS, disagreement
 from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import HardnessKind, ModelCard, output_channels
+from imbalanceseg.networks.features import features_and_logits
 from imbalanceseg.networks.wingsnet import WingsNet
 
 MAPS = ("attention", "attention-levels", "hardness")
@@ -34,6 +35,7 @@ class MapRequest:
         attention: ask for their mean.
         attention_levels: ask for each of them.
         hardness: its kind, or None.
+        features: what the network sees of a voxel last, and its logits; 0 where not asked for.
         mirrored: axes of ``[B, C, ...]`` along which each copy is mirrored, the plain one first.
         averaged: how many of those copies the probability is the mean of; the others serve the
             hardness map alone.
@@ -44,6 +46,7 @@ class MapRequest:
     attention: bool = False
     attention_levels: bool = False
     hardness: HardnessKind | None = None
+    features: int = 0
     mirrored: tuple[tuple[int, ...], ...] = ((),)
     averaged: int = 1
 
@@ -53,6 +56,7 @@ class MapRequest:
         return [
             *(["attention"] if self.attention else []),
             *([f"attention {n + 1}" for n in range(self.levels)] if self.attention_levels else []),
+            *[f"feature {n + 1}" for n in range(self.features)],
             *(["hardness"] if self.hardness not in (None, "entropy") else []),
         ]
 
@@ -138,7 +142,7 @@ class MappedNetwork(nn.Module):
     def __init__(self, network: nn.Module, request: MapRequest, sparsity: float) -> None:
         super().__init__()
         self.network = network
-        self.levels = request.levels
+        self.levels, self.features = request.levels, request.features
         pruning = request.hardness == "pruning"
         self.weakened = pruned_copy(network, sparsity) if pruning else None
 
@@ -148,6 +152,9 @@ class MappedNetwork(nn.Module):
         if self.levels:
             logits, attention = cast(WingsNet, self.network).forward_with_attention(patch)
             behind.append(attention.float())
+        elif self.features:
+            seen, logits = features_and_logits(self.network, patch)
+            behind += [seen.float(), logits.float()]
         else:
             logits = self.network(patch)
         dense = probability(logits.float())
@@ -172,15 +179,17 @@ def maps_of_tile(networks: Sequence[Seen], request: MapRequest, patch: Tensor) -
     ]
     averaged = [one for copies in seen for one in copies[: request.averaged]]
     mean = averaged[0] if len(averaged) == 1 else torch.stack(averaged).mean(0)
-    classes, levels = request.classes, request.levels
+    classes, levels, features = request.classes, request.levels, request.features
     found = [mean[:, :classes]]
     attention = mean[:, classes : classes + levels]
     if request.attention:
         found.append(attention.mean(1, keepdim=True))
     if request.attention_levels:
         found.append(attention)
+    if features:
+        found.append(mean[:, classes + levels : classes + levels + features])
     if request.hardness == "pruning":
-        found.append(mean[:, classes + levels :])
+        found.append(mean[:, classes + levels + features :])
     elif request.hardness == "tta":
         each = [disagreement([one[:, :classes] for one in copies]) for copies in seen]
         found.append(torch.stack(each).mean(0))

@@ -161,7 +161,8 @@ class _Run:
     def _key(self, number: int, request: MapRequest) -> str:
         weights = self._card.weights[number].sha256
         pruned = self._card.hardness.sparsity if request.hardness == "pruning" else 0
-        return f"{weights} levels {request.levels} pruned {pruned}"
+        features = f" features {request.features}" if request.features else ""
+        return f"{weights} levels {request.levels} pruned {pruned}{features}"
 
     def _layout(self, volume: Tensor) -> _Layout:
         card, network = self._card, self._model.network

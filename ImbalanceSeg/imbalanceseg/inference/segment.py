@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,7 +16,7 @@ from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.maps import MapRequest, map_request
 from imbalanceseg.inference.memory import memory_budget
 from imbalanceseg.inference.postprocess import cleaned_labels, require_steps
-from imbalanceseg.inference.predict import predict
+from imbalanceseg.inference.predict import Prediction, predict
 from imbalanceseg.inference.restore import Restored, affordable, restored, unseen
 from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.inference.stopwatch import Stopwatch
@@ -71,7 +72,6 @@ def segment(
     progress = progress or ignore_progress
     watch = Stopwatch()
     model = model if isinstance(model, Model) else load_model(model)
-    card = model.card
     request, notes, budget = settled(
         model,
         device,
@@ -82,14 +82,11 @@ def segment(
         exact=exact,
         without=without,
     )
-    channels = input_channels(image, card, model.name)
     progress(ProgressEvent("prepare", 0, 1, "finding the region and resampling"))
-    pieces = slices_of(channels) if card.spatial_dims == 2 else [channels]
-    seen, of_pieces = _looked_at(pieces, card, roi, watch)
-    notes += of_pieces
+    scan = looked_at(image, model, roi, watch)
     progress(ProgressEvent("prepare", 1, 1))
     found = predict(
-        [None if one is None else one.voxels for one in seen],
+        [None if one is None else one.voxels for one in scan.seen],
         model,
         request,
         device=device,
@@ -98,9 +95,70 @@ def segment(
         progress=progress,
         stopwatch=watch,
     )
-    notes += found.notes
     progress(ProgressEvent("restore", 0, 1, "placing the result on the scan's grid"))
-    voxels = channels[0].GetNumberOfPixels()
+    result = finished(scan, found, model, request, budget, without, watch, notes)
+    progress(ProgressEvent("restore", 1, 1))
+    return result
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A scan, and what a network is to see of it.
+
+    Attributes:
+        channels: 3D images on one grid.
+        pieces: what is segmented each for itself: the whole, or the slices for a 2D model.
+        seen: of every piece, None where the region of interest leaves one out.
+        flat: the 2D image that was given, or None.
+        notes: for the reader of the result.
+    """
+
+    channels: list[sitk.Image]
+    pieces: list[list[sitk.Image]]
+    seen: list[WorkingVolume | None]
+    flat: sitk.Image | None
+    notes: list[str]
+
+
+def looked_at(
+    image: sitk.Image | Sequence[sitk.Image], model: Model, roi: Roi | None, watch: Stopwatch
+) -> LookedAt:
+    """Check a scan, and crop, scale and resample it for a model; arguments of :func:`segment`."""
+    channels = input_channels(image, model.card, model.name)
+    pieces = slices_of(channels) if model.card.spatial_dims == 2 else [channels]
+    seen, notes = _looked_at(pieces, model.card, roi, watch)
+    flat = image if isinstance(image, sitk.Image) and image.GetDimension() == 2 else None
+    return LookedAt(channels, pieces, seen, flat, notes)
+
+
+def finished(
+    scan: LookedAt,
+    found: Prediction,
+    model: Model,
+    request: MapRequest,
+    budget: int,
+    without: Collection[str],
+    watch: Stopwatch,
+    notes: Sequence[str] = (),
+    *,
+    again: bool = False,
+) -> Segmentation:
+    """Place what was predicted on the scan's grid and clean it up.
+
+    Args:
+        scan: what was looked at.
+        found: of it; its maps are let go of.
+        model: whose card says how.
+        request: what ``found`` holds.
+        budget: bytes that may be taken.
+        without: see :func:`segment`.
+        watch: gets ``"restore"`` and ``"post-process"``.
+        notes: that stand before all others.
+        again: ``scan`` is still needed; otherwise what the network has seen of it is let go of.
+    """
+    card, seen, pieces = model.card, scan.seen, scan.pieces
+    notes = [*notes, *scan.notes, *found.notes]
+    voxels = scan.channels[0].GetNumberOfPixels()
     kept, left_out = affordable([*request.made, "probability"], voxels, budget)
     notes += [_left_out(name, voxels) for name in left_out if name != "probability"]
     with watch.stage("restore"):
@@ -111,16 +169,18 @@ def segment(
             else restored(one, volume, grid, card, request, kept)
             for one, volume, grid in zip(found.maps, seen, grids, strict=True)
         ]
-        del found.maps[:], seen[:]
-        result = _images(arrays, grids, Grid.of(channels[0]))
+        found.maps.clear()
+        if not again:
+            seen.clear()
+        result = _images(arrays, grids, Grid.of(scan.channels[0]))
         arrays.clear()
     with watch.stage("post-process"):
-        result["labels"] = cleaned_labels(result["labels"], card, without, channels[0])
+        result["labels"] = cleaned_labels(result["labels"], card, without, scan.channels[0])
     if not sitk.GetArrayViewFromImage(result["labels"]).any():
         notes.append(f"The {model.name} model found nothing in this image.")
-    if isinstance(image, sitk.Image) and image.GetDimension() == 2:
-        result = {name: _flat(one, image) for name, one in result.items()}
-    progress(ProgressEvent("restore", 1, 1))
+    if scan.flat is not None:
+        flat = scan.flat
+        result = {name: _flat(one, flat) for name, one in result.items()}
     levels = [name for name in kept if name.startswith("attention ")]
     return Segmentation(
         labels=result["labels"],

@@ -20,6 +20,7 @@ def partial_label_loss(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     *,
     class_weight: Sequence[float] | None = None,
     annotated_classes: Sequence[int] | None = None,
@@ -36,6 +37,7 @@ def partial_label_loss(
         logits: ``[B, C, ...]``.
         target: ``[B, 1, ...]``, classes; 255 where unlabelled.
         mask: ``[B, 1, ...]``, non-zero where labelled.
+        weight: ``[B, 1, ...]``, how many voxels each one stands for, in both terms; None for 1.
         class_weight: weight of every class in cross entropy, background first; None for 1.
         annotated_classes: foreground classes that the annotator looked for. The probability of all
             others is added to background's, for there "background" may hide them. None for all.
@@ -45,18 +47,19 @@ def partial_label_loss(
     Returns:
         Scalar; 0 with a zero gradient when nothing is labelled.
     """
-    voxels = pooled(labelled_voxels(logits, target, mask))
+    voxels = pooled(labelled_voxels(logits, target, mask, {"weight": weight}))
     if not voxels.count:
         return voxels.nothing()
-    weight = voxels.logits.new_ones(voxels.count)
-    if class_weight is not None:
-        weight = per_class(class_weight, voxels)
+    counted = voxels.logits.new_ones(voxels.count)
+    if weight is not None:
+        counted = voxels.maps["weight"][0].detach().to(counted)
+    of_class = counted if class_weight is None else counted * per_class(class_weight, voxels)
     if annotated_classes is not None:
         voxels = merge_into_background(voxels, annotated_classes)
-    entropy = weighted_mean(surprise(voxels), weight)
+    entropy = weighted_mean(surprise(voxels), of_class)
     p, g = (x[voxels.foreground()] for x in (voxels.probability(), voxels.truth()))
-    size = g.sum(1)
-    dice = 1 - (2 * (p * g).sum(1) + smooth) / (p.sum(1) + size + smooth)
+    size = (counted * g).sum(1)
+    dice = 1 - (2 * (counted * p * g).sum(1) + smooth) / ((counted * p).sum(1) + size + smooth)
     present = size > 0
     if not present.any():
         return entropy

@@ -33,7 +33,9 @@ TileSide = Annotated[int, Field(ge=1, le=4096)]
 Modality = Literal["CT", "MR", "other"]
 HardnessKind = Literal["pruning", "entropy", "tta", "ensemble"]
 _Single = bool | int | float | str | None
-NetworkArgument = _Single | tuple[_Single, ...] | tuple[tuple[_Single, ...], ...]
+_Plain = _Single | tuple[_Single, ...] | tuple[tuple[_Single, ...], ...]
+NetworkArgument = _Plain | dict[str, _Plain | dict[str, _Plain]]
+"""Of an adapted network, the network behind it is an argument with arguments of its own."""
 
 
 class _Part(BaseModel):
@@ -99,6 +101,32 @@ class TrainingData(_Part):
     note: str = ""
 
 
+class Adaptation(_Part):
+    """What a model was adapted from and to.
+
+    Attributes:
+        parent: name and version of the model it began as; empty where it began from nothing.
+        parent_sha256: of that model's weights.
+        annotation_sha256: of the labels it learned.
+        labelled_voxels: of the scan.
+        slices: that were confirmed.
+        depth: how deep it was trained, see :mod:`imbalanceseg.training.finetune`.
+        seed: of everything random.
+        seconds: that it took.
+        held_out_dice: of a confirmed slice that it did not learn from, or None.
+    """
+
+    parent: str = ""
+    parent_sha256: str = ""
+    annotation_sha256: str
+    labelled_voxels: int
+    slices: int
+    depth: str
+    seed: int
+    seconds: float
+    held_out_dice: float | None = None
+
+
 class Weights(_Part):
     """A weights file and its checksum."""
 
@@ -147,6 +175,7 @@ class ModelCard(_Part):
         hardness: how the hardness map is made.
         gate: the coarse pass before the fine one; None looks everywhere.
         metrics: test set -> metric -> measured figure.
+        adaptation: to one patient, or None.
         weights: one file a network, whose probabilities are averaged; empty until the bundle is
             written.
     """
@@ -183,6 +212,7 @@ class ModelCard(_Part):
     gate: GateSettings | None = None
     training_data: Annotated[tuple[TrainingData, ...], Field(min_length=1)]
     metrics: dict[str, dict[str, float]] = {}
+    adaptation: Adaptation | None = None
     limitations: Annotated[tuple[Text, ...], Field(min_length=1)]
     references: tuple[str, ...] = ()
     authors: Text = "ImbalanceSeg contributors"

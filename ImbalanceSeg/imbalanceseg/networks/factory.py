@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HOME_OF = {
+    "adapted": ("imbalanceseg.networks.adapted", "AdaptedNetwork"),
     "nnunet": ("imbalanceseg.networks.nnunet", "NnUNet"),
     "ternausnet": ("imbalanceseg.networks.ternausnet", "TernausNet"),
     "two_pathway": ("imbalanceseg.networks.two_pathway", "TwoPathwayUNet"),

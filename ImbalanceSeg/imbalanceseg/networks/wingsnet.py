@@ -7,14 +7,15 @@ one input and one output channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, max_pool3d
 
 from imbalanceseg.networks.attention import attention_levels
+from imbalanceseg.networks.blocks import FixedNorm3d
 from imbalanceseg.networks.recompute import run
 from imbalanceseg.networks.sizes import require_multiples
 
@@ -56,16 +57,18 @@ class WingsNetOutput(NamedTuple):
 
 
 class GatedConvBlock(nn.Module):
-    """3x3x3 convolution, instance normalisation, leaky ReLU and one or two spatial gates.
+    """3x3x3 convolution, normalisation, leaky ReLU and one or two spatial gates.
 
     A gate multiplies every channel with ``sigmoid(1x1x1 convolution to one channel)``. ``side``
     holds the 1x1x1 convolution of the block's side output; the head applies it.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dilation: int, gates: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, dilation: int, gates: int, norm: type[nn.Module]
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
-        self.norm = nn.InstanceNorm3d(out_channels)
+        self.norm = norm(out_channels)
         self.gates = nn.ModuleList(nn.Conv3d(out_channels, 1, 1, bias=False) for _ in range(gates))
         self.side = nn.Conv3d(out_channels, _SIDE_CHANNELS, 1)
 
@@ -90,9 +93,10 @@ class GroupHead(nn.Module):
     and one map per scale is up-sampled. The result is the same, without 2 full-size maps a block.
     """
 
-    def __init__(self, blocks: int, out_channels: int, drop: float) -> None:
+    def __init__(self, blocks: int, out_channels: int, drop: float, align_corners: bool) -> None:
         super().__init__()
         self.drop = drop
+        self.align_corners = align_corners
         self.mix = nn.Conv3d(blocks * _SIDE_CHANNELS, out_channels, 1)
 
     def forward(
@@ -111,7 +115,7 @@ class GroupHead(nn.Module):
             by_scale[scale] = logits if known is None else known + logits
         total = bias[..., None, None]
         for scale, logits in by_scale.items():
-            total = total + _resize(logits.unflatten(2, scale), size)
+            total = total + _resize(logits.unflatten(2, scale), size, self.align_corners)
         return total
 
     def _mixing_weights(self, like: Tensor) -> Tensor:
@@ -130,6 +134,11 @@ class WingsNet(nn.Module):
         out_channels: channels of each head's logits.
         channel_drop: probability that a side-output channel is dropped in training.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+        tile_invariant: say of a voxel the same in every tile that has enough around it. The paper's
+            network does not: its instance norms see the whole tile, and its up-sampling holds the
+            corners of a tile fast, so that the coarse features of a voxel lie elsewhere in a tile
+            of another size. With this, norms are :class:`FixedNorm3d`, of which
+            :func:`fix_statistics` sets the statistics, and up-sampling goes by voxel centres.
     """
 
     def __init__(
@@ -138,16 +147,21 @@ class WingsNet(nn.Module):
         out_channels: int = 1,
         channel_drop: float = 0.3,
         checkpointing: bool = False,
+        tile_invariant: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.checkpointing = checkpointing
+        self.align_corners = not tile_invariant
+        norm = FixedNorm3d if tile_invariant else nn.InstanceNorm3d
         first = (in_channels, *_ENCODER[0][1:])
-        self.encoder = nn.ModuleList(GatedConvBlock(*r[:4]) for r in (first, *_ENCODER[1:]))
-        self.decoder = nn.ModuleList(GatedConvBlock(*row[:4]) for row in _DECODER)
-        self.encoding_head = GroupHead(len(_ENCODER), out_channels, channel_drop)
-        self.decoding_head = GroupHead(len(_DECODER), out_channels, channel_drop)
+        self.encoder = nn.ModuleList(GatedConvBlock(*r[:4], norm) for r in (first, *_ENCODER[1:]))
+        self.decoder = nn.ModuleList(GatedConvBlock(*row[:4], norm) for row in _DECODER)
+        self.encoding_head, self.decoding_head = (
+            GroupHead(len(rows), out_channels, channel_drop, self.align_corners)
+            for rows in (_ENCODER, _DECODER)
+        )
 
     def forward(self, x: Tensor) -> WingsNetOutput | Tensor:
         """Segment an image.
@@ -209,11 +223,57 @@ class WingsNet(nn.Module):
             if row[4] != scale:
                 scale = row[4]
                 skip = skips[scale]
-                x = torch.cat([_resize(x, skip.shape[2:]).to(skip.dtype), skip], dim=1)
+                finer = _resize(x, skip.shape[2:], self.align_corners).to(skip.dtype)
+                x = torch.cat([finer, skip], dim=1)
             x, gate = run(block, x, recompute=self.checkpointing)
             decoded.append(x)
             gates.append(gate)
         return encoded, decoded, gates
+
+
+@torch.no_grad()
+def fix_statistics(network: WingsNet, source: WingsNet, images: Iterable[Tensor]) -> None:
+    """Give a tile-invariant network the weights and the average statistics of an instance-norm one.
+
+    What comes of it only begins to work: training on from there makes up for the norms.
+
+    Args:
+        network: tile-invariant; gets everything.
+        source: with instance norms.
+        images: ``[B, C, D, H, W]`` each, what ``source`` was trained on.
+    """
+    blocks = [*source.encoder, *source.decoder]
+    sums = [torch.zeros(2, cast(GatedConvBlock, b).conv.out_channels) for b in blocks]
+    seen = 0
+
+    def counted(at: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def add(_: nn.Module, __: tuple[Tensor, ...], made: Tensor) -> None:
+            values = made.float().transpose(0, 1).flatten(1).cpu()
+            sums[at] += torch.stack([values.mean(1), values.square().mean(1)])
+
+        return add
+
+    hooks = [
+        cast(GatedConvBlock, block).conv.register_forward_hook(counted(n))
+        for n, block in enumerate(blocks)
+    ]
+    try:
+        source.eval()
+        for image in images:
+            source(image)
+            seen += 1
+    finally:
+        for hook in hooks:
+            hook.remove()
+    network.load_state_dict(source.state_dict(), strict=False)
+    for block, total in zip([*network.encoder, *network.decoder], sums, strict=True):
+        norm = cast(GatedConvBlock, block).norm
+        assert isinstance(norm, FixedNorm3d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, square = total / seen
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(square - mean**2)
 
 
 def channel_drop_scale(like: Tensor, channels: int, drop: float) -> Tensor:
@@ -237,7 +297,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+def _resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    return interpolate(x, size=tuple(size), mode="trilinear", align_corners=True)
+    return interpolate(x, size=tuple(size), mode="trilinear", align_corners=align_corners)

@@ -29,13 +29,15 @@ from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.io import atomic_path, write_text
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
-from imbalanceseg.networks.wingsnet import WingsNet
+from imbalanceseg.networks.wingsnet import WingsNet, fix_statistics
 from imbalanceseg.synthesis.library import chest_library
 from imbalanceseg.training.synthetic_patches import SyntheticAirwayPatches, normalized
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
 _CHECKPOINT_SECONDS = 300.0
 _VALIDATION_PATCHES = 12
+_CALIBRATION = 40
+"""Patches whose statistics a tile-invariant network takes from one with instance norms."""
 _COLUMNS = ["iteration", "seconds", "loss", "dice", "recall", "precision"]
 
 
@@ -68,6 +70,7 @@ class AirwayRecipe(BaseModel):
     weight_decay: float
     warmup_iterations: PositiveInt
     ema_decay: float
+    tile_invariant: bool = False
     phases: list[Phase]
 
     @property
@@ -126,13 +129,14 @@ def train_airway(
         weights: what a new run starts from; random weights when None.
     """
     run.mkdir(parents=True, exist_ok=True)
-    state = _start(recipe, run, device, weights)
+    chests = chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm)
+
+    def patches(seed: int) -> SyntheticAirwayPatches:
+        return SyntheticAirwayPatches(chests, seed, device=device)
+
+    state = _start(recipe, run, device, weights, patches(recipe.seed + 8_000_000))
     validation = validation_set(recipe, library, device)
-    source = SyntheticAirwayPatches(
-        chest_library(library, masks, recipe.patients, recipe.grown_seeds, recipe.spacing_mm),
-        recipe.seed + state.iteration,
-        device=device,
-    )
+    source = patches(recipe.seed + state.iteration)
     started, saved, recent = time.monotonic() - state.seconds, time.monotonic(), []
     for iteration, phase in recipe.steps(state.iteration):
         hu, label, weight = source.batch(phase.patches, phase.side)
@@ -215,12 +219,20 @@ def _validate(
     return [round(f, 4) for f in figures]
 
 
-def _start(recipe: AirwayRecipe, run: Path, device: str, weights: Path | None) -> TrainingState:
+def _start(
+    recipe: AirwayRecipe,
+    run: Path,
+    device: str,
+    weights: Path | None,
+    patches: SyntheticAirwayPatches,
+) -> TrainingState:
     torch.manual_seed(recipe.seed)
-    network, average = (_placed(WingsNet(), device) for _ in range(2))
+    network, average = (
+        _placed(WingsNet(tile_invariant=recipe.tile_invariant), device) for _ in range(2)
+    )
     path = run / "checkpoint.safetensors"
     if weights is not None and not path.is_file():
-        network.load_state_dict(load_file(weights))
+        _load_weights(network, load_file(weights, device=device), recipe, patches)
     network.train()
     average.eval()
     average.load_state_dict(network.state_dict())
@@ -233,6 +245,22 @@ def _start(recipe: AirwayRecipe, run: Path, device: str, weights: Path | None) -
         torch.manual_seed(recipe.seed + state.iteration)
     _forget_rows_after(state.iteration, run)
     return state
+
+
+def _load_weights(
+    network: WingsNet,
+    weights: dict[str, Tensor],
+    recipe: AirwayRecipe,
+    patches: SyntheticAirwayPatches,
+) -> None:
+    weights = {name: value.float() for name, value in weights.items()}
+    if not recipe.tile_invariant or any("running_mean" in name for name in weights):
+        network.load_state_dict(weights)
+        return
+    source = _placed(WingsNet(), patches.device)
+    source.load_state_dict(weights)
+    images = (normalized(patches.batch(1, 96)[0], recipe.clip_hu) for _ in range(_CALIBRATION))
+    fix_statistics(network, source, images)
 
 
 def _placed(network: WingsNet, device: str) -> WingsNet:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -91,16 +91,17 @@ class OpenVINOBackend:
         return model
 
     def _convert(self, network: nn.Module, spatial_dims: int) -> Any:
-        first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+        modules = network.modules()
+        channels = next(cast(int, m.in_channels) for m in modules if hasattr(m, "in_channels"))
         known = [getattr(module, "multiples", None) for module in network.modules()]
         multiples = next((told() for told in known if callable(told)), (16,) * spatial_dims)
         sides = [2 * side for side in multiples]
-        example = torch.zeros(1, first.in_channels, *sides)
+        example = torch.zeros(1, channels, *sides)
         with warnings.catch_warnings(), torch.no_grad():
             # That sizes are traced as constants is harmless: they are only checked.
             warnings.simplefilter("ignore")
             model = self._openvino.convert_model(network, example_input=example)
-        dynamic = self._openvino.PartialShape([1, first.in_channels] + [-1] * spatial_dims)
+        dynamic = self._openvino.PartialShape([1, channels] + [-1] * spatial_dims)
         model.reshape({0: dynamic})
         return model
 

@@ -1,0 +1,1 @@
+"""What a person has painted, what to paint next, and a simulated person for benchmarks."""

@@ -1,0 +1,479 @@
+"""Teach a model this patient from what was painted.
+
+The rest of the scan follows in three depths of one objective, cross entropy and Dice on the
+labelled voxels (Cicek et al., MICCAI 2016), with what the model was sure of kept elsewhere:
+``head`` trains a classifier of voxels behind the network, ``decoder`` and ``all`` the network too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
+from imbalanceseg.errors import InputError
+from imbalanceseg.inference.device import pick_device
+from imbalanceseg.inference.memory import memory_budget
+from imbalanceseg.inference.segmentation import Segmentation
+from imbalanceseg.labels import UNLABELLED
+from imbalanceseg.models.adapted import adapted_card, scratch_card
+from imbalanceseg.models.bundle import Model, load_model
+from imbalanceseg.models.card import Adaptation, NetworkSpec, output_channels
+from imbalanceseg.models.write import write_bundle
+from imbalanceseg.networks.adapted import AdaptedNetwork, PatientHead
+from imbalanceseg.networks.blocks import set_statistics
+from imbalanceseg.networks.factory import create_network
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+from imbalanceseg.training.finetune_network import Painted, patch_sides, train_network
+from imbalanceseg.training.painted_rows import (
+    Lesson,
+    Rows,
+    sure_voxels,
+    teach,
+    thinned,
+    trust_by_class,
+)
+from imbalanceseg.training.patient import Patient
+
+Depth = Literal["auto", "head", "decoder", "all"]
+ROUNDS = 3
+_KEPT_ROWS = 20_000
+_SHOWN_EVERY = 25
+_SLICES_FOR_NETWORK, _SLICES_FOR_ALL = 3, 5
+_SECONDS_FOR_NETWORK = 20.0
+_SHARE_OF_NETWORK = 0.6
+_FEATURES = (8, 16, 32)
+"""Of a network from scratch: what a processor trains in a minute."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A moment of an adaptation.
+
+    Attributes:
+        seconds: since it began.
+        stage: ``"round 1"``, ``"round 2"``, ... or ``"network"``.
+        loss: there.
+    """
+
+    seconds: float
+    stage: str
+    loss: float
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A model that knows one patient.
+
+    Attributes:
+        model: the child; :meth:`save` writes it as a bundle. The parent is what it was.
+        segmentation: of the scan, by the child.
+        history: losses over time.
+    """
+
+    model: Model
+    segmentation: Segmentation
+    history: list[Step] = field(default_factory=list)
+
+    def save(self, folder: Path) -> Model:
+        """Write the child as a bundle of its own, and return that."""
+        return write_bundle(folder, self.model.networks, self.model.card)
+
+
+def finetune(
+    image: sitk.Image | Sequence[sitk.Image],
+    annotation: Annotation,
+    model: Model | str | Path | None = None,
+    depth: Depth = "auto",
+    seconds: float = 60,
+    iterations: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    *,
+    names: Mapping[int, str] | None = None,
+    memory_gb: float | None = None,
+    preview: Callable[[Segmentation], None] | None = None,
+) -> FineTuned:
+    """Adapt a model to a patient, or begin one from nothing.
+
+    Args:
+        image: the scan, one image a channel.
+        annotation: of some of its voxels.
+        model: what to start from; None begins from the painted slices alone.
+        depth: how much of the network is trained; ``"auto"`` decides by labels and time.
+        seconds: wall time for everything, until the segmentation is there.
+        iterations: steps a round, instead of what time allows.
+        seed: same seed, same machine, same result, as long as time does not end it.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
+        progress: receives stage ``"finetune"`` with the loss.
+        names: of the classes, where there is no model; their numbers when None.
+        memory_gb: that may be taken, in GiB; most of what is free when None.
+        preview: receives a first segmentation within seconds, and better ones.
+
+    Raises:
+        InputError: the annotation is empty, has classes that the model does not have, or one class
+            only where there is no model; the scan or a setting cannot be used.
+        GeometryError: the annotation is not on the scan's grid.
+        ModelError: the model is unknown, damaged, or cannot be adapted.
+    """
+    return _FineTuning(
+        image, annotation, model, depth, seconds, iterations, seed, device, names, memory_gb
+    ).run(progress or ignore_progress, preview)
+
+
+class _FineTuning:
+    def __init__(
+        self,
+        image: sitk.Image | Sequence[sitk.Image],
+        annotation: Annotation,
+        model: Model | str | Path | None,
+        depth: str,
+        seconds: float,
+        iterations: int | None,
+        seed: int,
+        device: str,
+        names: Mapping[int, str] | None,
+        memory_gb: float | None,
+    ) -> None:
+        self.begun = time.monotonic()
+        _require_settings(depth, seconds, iterations)
+        pick_device(device)
+        channels = [image] if isinstance(image, sitk.Image) else list(image)
+        require_annotation_of(channels[0], annotation)
+        self.parent = model if isinstance(model, Model) or model is None else load_model(model)
+        self.annotation = annotation
+        classes = _require_labels(annotation, self.parent)
+        if self.parent is None:
+            known = {n: (names or {}).get(n, f"Segment {n}") for n in range(1, classes)}
+            self.model = Model(Path(), scratch_card(channels, known))
+            self.outputs = classes
+        else:
+            self.model = self.parent
+            self.outputs = output_channels(self.parent.card)
+        self.image, self.depth, self.seconds, self.seed = image, depth, seconds, seed
+        self.iterations, self.device = iterations, device
+        self.budget = memory_budget(memory_gb)
+        self.history: list[Step] = []
+
+    def run(
+        self, progress: ProgressCallback, preview: Callable[[Segmentation], None] | None
+    ) -> FineTuned:
+        torch.manual_seed(self.seed)
+        self.progress = progress
+        patient = Patient(self.image, self.model, self.budget)
+        if self.parent is not None:
+            patient.look(self.parent.network, self.parent.card.network, self.device, progress)
+        labels = patient.labels(self.annotation)
+        self.reached = self._reached(patient)
+        if self.reached != "head":
+            self._deepen(patient, labels)
+        network = self._network(patient)
+        found = self._rounds(patient, network.head, labels, preview)
+        child = self._child(network)
+        return FineTuned(child, patient.segmentation(child, found), self.history)
+
+    def _reached(self, patient: Patient) -> str:
+        """How deep this adaptation goes."""
+        if self.depth != "auto":
+            return self.depth
+        left = self.begun + self.seconds - time.monotonic()
+        slices = len(self.annotation.confirmed)
+        if self.parent is None or slices < _SLICES_FOR_NETWORK:
+            return "head"
+        if left < 4 * patient.look_seconds + _SECONDS_FOR_NETWORK:
+            return "head"
+        return "all" if slices >= _SLICES_FOR_ALL else "decoder"
+
+    def _deepen(self, patient: Patient, labels: Tensor) -> None:
+        """Train the network itself, or one that is made for it, and let it see the scan again."""
+        if self.parent is None:
+            spec = NetworkSpec(
+                name="unet3d",
+                kwargs={
+                    "in_channels": patient.volume.shape[1],
+                    "out_channels": self.outputs,
+                    "features": _FEATURES,
+                    "norm": "fixed",
+                },
+            )
+            network = create_network(spec.name, **spec.kwargs).eval()
+            set_statistics(network, [patient.middle(network)])
+            kept = torch.zeros(labels.shape, dtype=torch.int32)
+            trust = torch.ones(max(2, self.outputs))
+        else:
+            spec, network = self.parent.card.network, deepcopy(self.parent.network)
+            kept, trust = self._sure(patient, labels)
+        left = self.begun + self.seconds - time.monotonic() - patient.look_seconds
+        painted = Painted(
+            patient.volume[0], labels, kept, trust, self.annotation.classes, patient.spacing_mm
+        )
+        train_network(
+            network,
+            painted,
+            decoder_only=self.reached == "decoder",
+            afresh=self.parent is None,
+            patch=patch_sides(labels.shape, patient.spacing_mm, network.multiples()),  # type: ignore[operator]
+            seed=self.seed,
+            seconds=max(1.0, left * _SHARE_OF_NETWORK),
+            iterations=self.iterations,
+            device=pick_device(self.device),
+            told=self._told("network", 0, ROUNDS + 1),
+        )
+        patient.look(network, spec, self.device, self.progress)
+
+    def _sure(self, patient: Patient, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network was sure of plus 1, and how far each class is believed."""
+        start = patient.start_logits()
+        sure, said = sure_voxels(start)
+        known = labels.flatten() != UNLABELLED
+        trust = trust_by_class(
+            start[:, known],
+            labels.flatten()[known].long(),
+            self.annotation.classes,
+            max(2, self.outputs),
+        )
+        kept = torch.where(sure & ~known, said + 1, 0).to(torch.int32)
+        return kept.view(labels.shape), trust
+
+    def _network(self, patient: Patient) -> AdaptedNetwork:
+        spec = patient.spec
+        self.arguments: dict[str, Any] = {
+            "in_channels": patient.volume.shape[1],
+            "out_channels": self.outputs,
+            "spacing_mm": patient.spacing_mm,
+            "base": None if spec is None else {"name": spec.name, "kwargs": dict(spec.kwargs)},
+            "rounds": ROUNDS,
+        }
+        network = AdaptedNetwork(**self.arguments)
+        if patient.network is not None:
+            assert network.base is not None
+            network.base.load_state_dict(patient.network.state_dict())
+        return network.eval()
+
+    def _rounds(
+        self,
+        patient: Patient,
+        head: PatientHead,
+        labels: Tensor,
+        preview: Callable[[Segmentation], None] | None,
+    ) -> Tensor:
+        """Train the head round by round; what the last one says of the scan."""
+        generator = torch.Generator().manual_seed(self.seed)
+        learner = Learner(patient, head, labels, self.annotation.classes, self.seed)
+        found: Tensor | None = None
+        for number in range(len(head.rounds)):
+            begun = time.monotonic()
+            lesson = learner.lesson(number)
+            teach(
+                learner.classifier(number),
+                lesson,
+                generator,
+                **({} if self.iterations is None else {"steps": self.iterations}),
+                deadline=self.begun + self.seconds,
+                told=self._told(f"round {number + 1}", number, len(head.rounds)),
+            )
+            last = number == len(head.rounds) - 1
+            took = time.monotonic() - begun
+            if preview is not None and not last and number == 0:
+                shown = patient.probabilities(head.until(1))
+                preview(patient.segmentation(self._child_so_far(head, 1), shown))
+            if time.monotonic() + 2 * took > self.begun + self.seconds:
+                break
+        kept = head.until(number + 1)
+        found = patient.probabilities(kept)
+        self.arguments["rounds"] = number + 1
+        head.rounds = kept.rounds
+        return found
+
+    def _told(self, stage: str, number: int, rounds: int) -> Callable[[int, float], None]:
+        def told(step: int, loss: float) -> None:
+            if step % _SHOWN_EVERY:
+                return
+            self.history.append(Step(time.monotonic() - self.begun, stage, loss))
+            self.progress(ProgressEvent("finetune", number, rounds, stage, {"loss": loss}))
+
+        return told
+
+    def _child_so_far(self, head: PatientHead, rounds: int) -> Model:
+        return Model(self.model.path, self._card(rounds))
+
+    def _child(self, network: AdaptedNetwork) -> Model:
+        child = Model(self.model.path, self._card(len(network.head.rounds)))
+        child.networks = (network.eval(),)
+        return child
+
+    def _card(self, rounds: int) -> Any:
+        parent = self.parent
+        adaptation = Adaptation(
+            parent="" if parent is None else f"{parent.name} {parent.version}",
+            parent_sha256="" if parent is None else parent.card.weights[0].sha256,
+            annotation_sha256=annotation_sha256(self.annotation),
+            labelled_voxels=int(self.annotation.known.sum()),
+            slices=len(self.annotation.confirmed),
+            depth=self.reached,
+            seed=self.seed,
+            seconds=round(time.monotonic() - self.begun, 2),
+        )
+        return adapted_card(self.model.card, {**self.arguments, "rounds": rounds}, adaptation)
+
+
+class Learner:
+    """The labelled voxels of a patient, as each round of a head sees them."""
+
+    def __init__(
+        self,
+        patient: Patient,
+        head: PatientHead,
+        labels: Tensor,
+        classes: Sequence[int] | None,
+        seed: int,
+    ) -> None:
+        self.patient, self.head, self.classes = patient, head, classes
+        self.rng = np.random.default_rng(seed)
+        known = np.flatnonzero(labels.numpy().ravel() != UNLABELLED)
+        target = labels.numpy().ravel()[known]
+        known = known[thinned(target, self.rng)]
+        kept = self._kept(labels)
+        self.wanted = np.zeros(labels.shape, np.uint8)
+        self.wanted.ravel()[kept] = 2
+        self.wanted.ravel()[known] = 1
+        self.target = labels
+
+    def classifier(self, number: int) -> Any:
+        """Of a round."""
+        return self.head.rounds[number]
+
+    @torch.inference_mode()
+    def lesson(self, number: int) -> Lesson:
+        """What the classifier of a round is to learn, with the rounds before it as they are."""
+        columns: dict[int, list[Tensor]] = {1: [], 2: []}
+        starts: dict[int, list[Tensor]] = {1: [], 2: []}
+        targets: list[Tensor] = []
+        wanted, labels = self._padded()
+        for tile, image, seen in self.patient.patches(self.head, self._tiles(wanted)):
+            made = self.head.columns(image, seen)
+            start = self.head.start(seen)
+            logits = self.head.logits(made, start, number) if number else None
+            rows = self.head.with_context(made, logits)[0].flatten(1)
+            mine = torch.zeros(tile.sides, dtype=torch.bool)
+            mine[_within(tile.kept, tile.seen)] = True
+            for kind in (1, 2):
+                at = torch.nonzero(((wanted[tile.seen] == kind) & mine).flatten())[:, 0]
+                columns[kind].append(rows[:, at].clone())
+                if start is not None:
+                    starts[kind].append(start[0].flatten(1)[:, at].clone())
+                if kind == 1:
+                    targets.append(labels[tile.seen].flatten()[at].long())
+            # A voxel that two tiles keep is taken once.
+            wanted[tile.kept] = 0
+        painted = Rows(torch.cat(columns[1], 1), _joined(starts[1]), torch.cat(targets))
+        if self.patient.seen is None:
+            return Lesson(painted, classes=self.classes)
+        assert painted.start is not None
+        start = _joined(starts[2])
+        assert start is not None
+        _, said = sure_voxels(start)
+        kept = Rows(torch.cat(columns[2], 1), start, said)
+        count = max(2, self.head.out_channels)
+        trust = trust_by_class(painted.start, painted.target, self.classes, count)
+        return Lesson(painted, kept if len(kept) else None, trust, self.classes)
+
+    def _kept(self, labels: Tensor) -> np.ndarray:
+        """Some of the voxels where the network is sure and nobody has said anything."""
+        seen = self.patient.seen
+        if seen is None:
+            return np.zeros(0, np.int64)
+        start = seen[0, self.head.features :].flatten(1).float()
+        sure, said = sure_voxels(start)
+        free = sure & (labels.flatten() == UNLABELLED)
+        chosen = []
+        for value in range(max(2, self.head.out_channels)):
+            places = torch.nonzero(free & (said == value))[:, 0].numpy()
+            count = min(len(places), _KEPT_ROWS // max(2, self.head.out_channels))
+            chosen.append(self.rng.choice(places, count, replace=False))
+        return np.concatenate(chosen)
+
+    def _padded(self) -> tuple[Tensor, Tensor]:
+        """What is wanted, and the labels, as large as the padded volume."""
+        volume, _, inside = self.patient.padded(self.head)
+        wanted = torch.zeros(volume.shape[2:], dtype=torch.uint8)
+        labels = torch.full(volume.shape[2:], UNLABELLED, dtype=torch.uint8)
+        wanted[inside] = torch.from_numpy(self.wanted)
+        labels[inside] = self.target
+        return wanted, labels
+
+    def _tiles(self, wanted: Tensor) -> Any:
+        return self.patient.tiles(self.head, wanted.numpy() > 0)
+
+
+def annotation_sha256(annotation: Annotation) -> str:
+    """Of the labels, the confirmed slices and the classes."""
+    digest = hashlib.sha256(np.ascontiguousarray(annotation.labels).tobytes())
+    confirmed = sorted((one.axis, one.index) for one in annotation.confirmed)
+    digest.update(repr((annotation.labels.shape, confirmed, annotation.classes)).encode())
+    return digest.hexdigest()
+
+
+def _within(kept: Sequence[slice], seen: Sequence[slice]) -> tuple[slice, ...]:
+    return tuple(
+        slice(k.start - s.start, k.stop - s.start) for k, s in zip(kept, seen, strict=True)
+    )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor | None:
+    return torch.cat(list(parts), 1) if parts else None
+
+
+def _require_settings(depth: str, seconds: float, iterations: int | None) -> None:
+    if depth not in get_args(Depth):
+        raise InputError(
+            "depth-unknown",
+            f"There is no depth {depth!r}.",
+            f"Depths are {', '.join(get_args(Depth))}.",
+        )
+    if not 0 < seconds < 86_400 or (iterations is not None and iterations < 1):
+        raise InputError(
+            "time-invalid",
+            f"{seconds:g} seconds and {iterations} iterations are no time to adapt in.",
+            "Give more than 0 seconds, and at least one iteration.",
+        )
+
+
+def _require_labels(annotation: Annotation, parent: Model | None) -> int:
+    """Classes, background included, after a check that something can be learned."""
+    if not annotation.known.any():
+        raise InputError(
+            "annotation-empty",
+            "Nothing is labelled in this scan yet.",
+            "Paint a slice and confirm it, or click a point.",
+        )
+    values = annotation.values
+    most = max([*values, *(annotation.classes or ())], default=1)
+    if parent is None:
+        if not values or not (annotation.labels == 0).any():
+            what = "background" if not values else "foreground"
+            raise InputError(
+                "annotation-one-class",
+                f"Only {what} is labelled; without a model both are needed.",
+                "Confirm a slice that shows some of each.",
+            )
+        return most + 1
+    if most > len(parent.segments):
+        raise InputError(
+            "annotation-class-unknown",
+            f"The annotation has label {most}, and the {parent.name} model knows "
+            f"{len(parent.segments)} segment(s).",
+            "Use the labels of the model, or start without one.",
+        )
+    return len(parent.segments) + 1

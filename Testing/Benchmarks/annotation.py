@@ -1,0 +1,332 @@
+"""A few painted slices: ours against what a user would do instead, on real cases.
+
+    python Testing/Benchmarks/annotation.py DATA RESULTS.json [--names ms07,brain1,spleen]
+        [--methods "random forest,ours"] [--slices 3,5,10] [--seeds 3] [--picture FILE.png]
+
+A simulated person paints slices of the reference, at even steps along the axis of the thickest
+spacing, shifted by part of a step that the seed decides. Every method gets the same painted slices.
+Dice and, of lesions, the F1 of instances count the voxels outside the painted slices only, so a
+lesion that a painted slice cuts through counts as two. A result is written as soon as it is there:
+the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any
+
+import numpy as np
+import SimpleITK as sitk
+import typer
+from rich.console import Console
+from rich.table import Table
+from rivals import RIVALS, Rival
+
+from imbalanceseg.annotation.annotation import Annotation
+from imbalanceseg.annotation.simulated import evenly_spaced_slices, paint_slices
+from imbalanceseg.atomic import write_json
+from imbalanceseg.geometry import Grid, image_from_array, resample
+from imbalanceseg.io import read_image
+from imbalanceseg.labels import UNLABELLED
+from imbalanceseg.metrics.evaluate import evaluate
+from imbalanceseg.metrics.masks import bounding_box
+
+CASES = ("ms07", "brain1", "spleen", "hippocampus", "airway")
+OURS = "ours"
+_HIPPOCAMPI = 10
+_AIRWAY_MARGIN_MM = 20.0
+_GOLDEN_RATIO = 0.618034
+_FIGURES = ("dice", "instance_f1", "length_detected", "seconds", "cpu_seconds")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan with its reference on one grid.
+
+    Attributes:
+        group: cases whose figures are averaged.
+        name: of the case.
+        image: the scan.
+        reference: label image, 0..K.
+        metrics: of :func:`imbalanceseg.metrics.evaluate.evaluate`.
+    """
+
+    group: str
+    name: str
+    image: sitk.Image
+    reference: sitk.Image
+    metrics: tuple[str, ...] = ("dice",)
+
+    @property
+    def classes(self) -> list[int]:
+        """Labels of the reference."""
+        return [int(v) for v in np.unique(sitk.GetArrayViewFromImage(self.reference)) if v]
+
+    @property
+    def axis(self) -> int:
+        """To paint along: that of the thickest slices, the axial one where all are alike."""
+        grid = Grid.of(self.reference)
+        if max(grid.spacing_mm) > 1.01 * min(grid.spacing_mm):
+            return int(np.argmax(grid.spacing_mm))
+        return int(np.abs(grid.matrix[2]).argmax())
+
+
+def cases(data: Path, names: Iterable[str] = CASES) -> Iterator[Case]:
+    """Read cases one after another.
+
+    Args:
+        data: the folder with the shared data sets.
+        names: of :data:`CASES`.
+    """
+    for name in names:
+        if name == "ms07":
+            folder = data / "ms_lesions_mni"
+            pair = folder / "patient07_flair.nii.gz", folder / "patient07_lesions.nii.gz"
+            yield Case(name, name, *_read(*pair), metrics=("dice", "instance_f1"))
+        elif name == "brain1":
+            folder = data / "tumour_brain_aniso"
+            yield Case(
+                name, name, *_read(folder / "brain1_image.nrrd", folder / "brain1_label.nrrd")
+            )
+        elif name == "spleen":
+            folder = data / "spleen_crop"
+            yield Case(name, name, *_read(folder / "ct.nii.gz", folder / "spleen.nii.gz"))
+        elif name == "hippocampus":
+            folder = data / "hippocampus" / "val"
+            for path in sorted((folder / "labels").glob("*.nii.gz"))[:_HIPPOCAMPI]:
+                pair = folder / "images" / path.name, path
+                yield Case(name, path.name.removesuffix(".nii.gz"), *_read(*pair))
+        elif name == "airway":
+            folder = data / "airway_ricord"
+            image, reference = _read(folder / "dicom", folder / "airway_region_grown.nii.gz")
+            pair = _cropped(image, reference, _AIRWAY_MARGIN_MM)
+            yield Case(name, name, *pair, metrics=("dice", "length_detected"))
+        else:
+            raise typer.BadParameter(f"There is no case {name}; choose from {', '.join(CASES)}.")
+
+
+def workers(names: Iterable[str], seconds: float) -> dict[str, Worker]:
+    """What to run, by name: rivals, and ours within a number of seconds."""
+    known: dict[str, Rival] = {**RIVALS, OURS: partial(ours, seconds=seconds)}
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(f"There is no method {unknown[0]}; choose from {[*known]}.")
+    return {name: Worker(known[name], name in RIVALS) for name in names}
+
+
+class Worker:
+    """A process of its own for one method: its packages do not meet those of another.
+
+    Args:
+        method: to run.
+        is_rival: then it runs once on a small cube first. Its packages take seconds to load, and in
+            the program where a user would call it they are loaded.
+    """
+
+    def __init__(self, method: Rival, is_rival: bool) -> None:
+        self._method = method
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        if is_rival:
+            cube = np.zeros((12, 12, 12), np.uint8)
+            cube[4:8, 4:8, 4:8] = 1
+            image = sitk.GetImageFromArray(cube)
+            self(image + 1, paint_slices(image, evenly_spaced_slices(image, 2, 2)))
+
+    def __call__(
+        self, image: sitk.Image, annotation: Annotation, seed: int = 0
+    ) -> tuple[sitk.Image, float, float]:
+        """Labels, seconds by the clock and seconds of computing."""
+        return self._pool.submit(timed, self._method, image, annotation, seed).result()
+
+
+def timed(
+    method: Rival, image: sitk.Image, annotation: Annotation, seed: int
+) -> tuple[sitk.Image, float, float]:
+    """What a worker does."""
+    began, computed = time.perf_counter(), time.process_time()
+    labels = method(image, annotation, seed=seed)
+    return labels, time.perf_counter() - began, time.process_time() - computed
+
+
+def ours(
+    image: sitk.Image, annotation: Annotation, seconds: float = 60, seed: int = 0
+) -> sitk.Image:
+    """A network taught by the painted slices, from scratch."""
+    from imbalanceseg.training.finetune import finetune
+
+    outcome = finetune(image, annotation, model=None, depth="auto", seconds=seconds, seed=seed)
+    return outcome.segmentation.labels
+
+
+def painted(case: Case, n: int, seed: int) -> Annotation | None:
+    """``n`` slices of a case; None where that leaves no foreground outside them to score."""
+    # Steps of the golden ratio: however many seeds there are, their offsets lie far apart.
+    offset = (seed * _GOLDEN_RATIO + 0.5) % 1 - 0.5
+    slices = evenly_spaced_slices(case.reference, n, case.axis, offset)
+    annotation = paint_slices(case.reference, slices)
+    left = (sitk.GetArrayViewFromImage(case.reference) > 0) & ~annotation.known
+    return annotation if len(slices) == n and left.any() else None
+
+
+def scored(case: Case, annotation: Annotation, method: Worker, seed: int) -> dict[str, float]:
+    """Figures of one method on the voxels that were not painted, and its time."""
+    labels, seconds, computed = method(case.image, annotation, seed)
+    outside = sitk.GetArrayFromImage(case.reference).astype(np.uint8)
+    outside[annotation.known] = UNLABELLED
+    reference = image_from_array(outside, Grid.of(case.reference))
+    wanted = [name for name in case.metrics if name != "length_detected"]
+    figures = evaluate(
+        resample(labels, Grid.of(reference), "nearest"), reference, wanted, case.classes
+    )
+    if "length_detected" in case.metrics:
+        # Without the painted slices a tree would fall apart, and only its largest part counts.
+        figures |= evaluate(labels, case.reference, ["length_detected"])
+    figures = {name: round(value, 4) for name, value in figures.items()}
+    return figures | {"seconds": round(seconds, 2), "cpu_seconds": round(computed, 2)}
+
+
+def run(
+    data: Path,
+    results: Path,
+    names: list[str],
+    wanted: list[str],
+    counts: list[int],
+    seeds: int,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Score what the file of results lacks, and write it after each."""
+    rows = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    there = {_key(row) for row in rows}
+    methods = workers(wanted, seconds)
+    for case in cases(data, names):
+        for n in counts:
+            for seed in range(seeds):
+                annotation = painted(case, n, seed)
+                if annotation is None:
+                    print(f"{case.name}: {n} slices leave nothing to score", flush=True)
+                    break
+                for name, method in methods.items():
+                    row = {"case": case.name, "slices": n, "seed": seed, "method": name}
+                    if _key(row) in there:
+                        continue
+                    figures = scored(case, annotation, method, seed)
+                    painted_at = [one.index for one in annotation.confirmed]
+                    row |= {"group": case.group, "axis": case.axis, "painted": painted_at}
+                    rows.append(row | figures)
+                    write_json(results, rows)
+                    print(f"{case.name}, {n} slices, seed {seed}, {name}: {figures}", flush=True)
+    return [row for row in rows if row["group"] in names and row["method"] in wanted]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Means over the cases of a group and the seeds, with the spread of seeds where it is known."""
+    table = Table("case", "slices", "method", *_FIGURES)
+    for (group, n, method), of_cell in _cells(rows).items():
+        cells = [_shown(of_cell, figure) for figure in _FIGURES]
+        table.add_row(group, str(n), method, *cells)
+    Console(width=130).print(table)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Dice against the number of painted slices, a panel for each group of cases."""
+    from matplotlib.figure import Figure
+
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    figure = Figure(figsize=(4 * len(groups), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    cells = _cells(rows)
+    for panel, group in zip(panels, groups, strict=True):
+        for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+            points = sorted(
+                (n, fmean(row["dice"] for row in of_cell))
+                for (of_group, n, of_method), of_cell in cells.items()
+                if (of_group, of_method) == (group, method)
+            )
+            style = {"linewidth": 2.4} if method == OURS else {"linestyle": "--"}
+            counts, dice = [n for n, _ in points], [value for _, value in points]
+            panel.plot(counts, dice, f"C{number}", marker="o", label=method, **style)
+        panel.set_title(group)
+        panel.set_xlabel("painted slices")
+        panel.set_xticks(sorted({row["slices"] for row in rows}))
+        panel.set_ylim(0, 1)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("Dice outside the painted slices")
+    panels[-1].legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def _read(image: Path, reference: Path) -> tuple[sitk.Image, sitk.Image]:
+    scan = read_image(image)
+    return scan, resample(
+        sitk.Cast(read_image(reference), sitk.sitkUInt8), Grid.of(scan), "nearest"
+    )
+
+
+def _cropped(
+    image: sitk.Image, reference: sitk.Image, margin_mm: float
+) -> tuple[sitk.Image, sitk.Image]:
+    """Both cut to the box of the reference and a margin."""
+    box = bounding_box(sitk.GetArrayViewFromImage(reference) > 0)[::-1]
+    reach = [int(np.ceil(margin_mm / s)) for s in reference.GetSpacing()]
+    around = tuple(
+        slice(max(0, span.start - r), min(n, span.stop + r))
+        for span, r, n in zip(box, reach, reference.GetSize(), strict=True)
+    )
+    return image[around], reference[around]
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["case"], row["slices"], row["seed"], row["method"]
+
+
+def _cells(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    cells: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["group"], row["slices"], row["method"]), []).append(row)
+    return cells
+
+
+def _shown(rows: list[dict[str, Any]], figure: str) -> str:
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        if figure in row:
+            by_seed.setdefault(row["seed"], []).append(row[figure])
+    means = [fmean(values) for values in by_seed.values()]
+    if not means:
+        return "-"
+    digits = 1 if figure.endswith("seconds") else 3
+    spread = f" ± {stdev(means):.{digits}f}" if len(means) > 1 else ""
+    return f"{fmean(means):.{digits}f}{spread}"
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="Folder with the data sets.")],
+    results: Annotated[Path, typer.Argument(help="JSON file; what it has is not run again.")],
+    names: Annotated[str, typer.Option(help="Cases.")] = ",".join(CASES),
+    wanted: Annotated[str, typer.Option("--methods", help="Methods.")] = ",".join([*RIVALS, OURS]),
+    slices: Annotated[str, typer.Option(help="How many to paint.")] = "3,5,10",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
+    seconds: Annotated[float, typer.Option(help="For ours.")] = 60,
+    picture: Annotated[Path | None, typer.Option(help="Curves as PNG.")] = None,
+) -> None:
+    """Score methods on painted slices."""
+    counts = [int(n) for n in _list(slices)]
+    rows = run(data, results, _list(names), _list(wanted), counts, seeds, seconds)
+    show(rows)
+    if picture:
+        draw(rows, picture)
+
+
+if __name__ == "__main__":
+    typer.run(main)
