@@ -50,7 +50,7 @@ def bytes_per_voxel(network: nn.Module, patch: Tensor) -> float:
             if isinstance(one, Tensor):
                 largest = max(largest, one.numel())
 
-    hooks = [m.register_forward_hook(look) for m in network.modules() if not list(m.children())]
+    hooks = [module.register_forward_hook(look) for module in network.modules()]
     try:
         network(patch)
     finally:

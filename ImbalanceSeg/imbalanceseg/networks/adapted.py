@@ -34,6 +34,7 @@ class PatientHead(nn.Module):
         out_channels: of the logits, as the network has: 1 is binary.
         spacing_mm: of the grid along Z, Y and X.
         rounds: how often the neighbourhood is asked, and once more.
+        members: classifiers of a round, whose logits are averaged.
         hidden: channels within a classifier.
     """
 
@@ -43,7 +44,8 @@ class PatientHead(nn.Module):
         features: int,
         out_channels: int,
         spacing_mm: Sequence[float],
-        rounds: int = 3,
+        rounds: int = 5,
+        members: int = 3,
         hidden: int = 32,
     ) -> None:
         super().__init__()
@@ -58,7 +60,10 @@ class PatientHead(nn.Module):
         context = max(1, out_channels - 1) * len(_CONTEXT_SCALES)
         self.bytes_per_voxel = 4 * (2 * own + 2 * context + 2 * hidden + 4 * out_channels)
         self.rounds = nn.ModuleList(
-            VoxelClassifier(own + (context if n else 0), out_channels, hidden)
+            nn.ModuleList(
+                VoxelClassifier(own + (context if n else 0), out_channels, hidden)
+                for _ in range(members)
+            )
             for n in range(rounds)
         )
 
@@ -74,10 +79,27 @@ class PatientHead(nn.Module):
     def logits(self, columns: Tensor, start: Tensor | None, rounds: int) -> Tensor:
         """Logits after the first of the rounds, of what the first classifier sees."""
         logits = None
-        for classifier in list(self.rounds)[:rounds]:
-            logits = self.answer(classifier, self.with_context(columns, logits), start)
+        for number in range(rounds):
+            logits = self.answered(number, columns, logits, start)
         assert logits is not None
         return logits
+
+    def answered(
+        self, number: int, columns: Tensor, logits: Tensor | None, start: Tensor | None
+    ) -> Tensor:
+        """Logits of one round.
+
+        Args:
+            number: of the round, from 0.
+            columns: what the first classifier sees.
+            logits: of the round before, or None.
+            start: the network's logits, or None.
+        """
+        members = self.rounds[number]
+        assert isinstance(members, nn.ModuleList)
+        seen = self.with_context(columns, logits)
+        each = [self.answer(one, seen, start) for one in members]
+        return torch.stack(each).mean(0) if len(each) > 1 else each[0]
 
     def until(self, rounds: int) -> PatientHead:
         """The same classifiers, without the later rounds."""
@@ -126,6 +148,7 @@ class AdaptedNetwork(nn.Module):
         spacing_mm: of the grid that it works on, along Z, Y and X.
         base: ``{"name": ..., "kwargs": {...}}`` of the network, or None for none.
         rounds: see :class:`PatientHead`.
+        members: see :class:`PatientHead`.
         hidden: see :class:`PatientHead`.
     """
 
@@ -135,18 +158,32 @@ class AdaptedNetwork(nn.Module):
         out_channels: int,
         spacing_mm: Sequence[float],
         base: Mapping[str, Any] | None = None,
-        rounds: int = 3,
+        rounds: int = 5,
+        members: int = 3,
         hidden: int = 32,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.base = None if base is None else create_network(base["name"], **base["kwargs"])
         features = 0 if self.base is None else feature_channels(self.base)
-        self.head = PatientHead(in_channels, features, out_channels, spacing_mm, rounds, hidden)
+        self.head = PatientHead(
+            in_channels, features, out_channels, spacing_mm, rounds, members, hidden
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, out_channels, Z, Y, X]``; sides are multiples of :meth:`multiples`."""
         return self.head(x, self.seen(x))
+
+    @property
+    def feature_channels(self) -> int:
+        """Of :meth:`features_and_logits`."""
+        return self.head.features or self.out_channels
+
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of the network behind, and the adapted logits; without one these twice."""
+        seen = self.seen(x)
+        logits = self.head(x, seen)
+        return logits if seen is None else seen[:, : self.head.features], logits
 
     def seen(self, x: Tensor) -> Tensor | None:
         """The network's features and logits, ``[B, C, Z, Y, X]``, or None."""

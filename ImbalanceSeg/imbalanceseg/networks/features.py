@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
-from imbalanceseg.networks.voxel_classifier import Pointwise, VoxelClassifier
 from imbalanceseg.networks.wingsnet import GatedConvBlock, WingsNet
 
 
@@ -17,10 +16,13 @@ def feature_channels(network: nn.Module) -> int:
     Raises:
         ModelError: ``network-without-features``.
     """
+    own = getattr(network, "feature_channels", None)
+    if own is not None:
+        return int(own)
     layer = _last_layer(network)
     if isinstance(layer, GatedConvBlock):
         return layer.conv.out_channels
-    return next(m for m in layer.modules() if isinstance(m, nn.Conv3d | Pointwise)).in_channels
+    return next(m for m in layer.modules() if isinstance(m, nn.Conv3d)).in_channels
 
 
 def features_and_logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +33,10 @@ def features_and_logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ModelError: ``network-without-features`` for 2D and unknown networks.
     """
+    own = getattr(network, "features_and_logits", None)
+    if own is not None:
+        features, logits = own(x)
+        return features, logits
     caught: list[Tensor] = []
     layer = _last_layer(network)
 
@@ -49,8 +55,7 @@ def features_and_logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         hook.remove()
     # In training mode some networks give more than their logits, the logits first.
-    logits: Tensor = output if isinstance(output, Tensor) else output[0]
-    return caught[-1], logits
+    return caught[-1], output if isinstance(output, Tensor) else output[0]
 
 
 def _last_layer(network: nn.Module) -> nn.Module:
@@ -58,12 +63,7 @@ def _last_layer(network: nn.Module) -> nn.Module:
         return network.decoder[-1]
     heads = getattr(network, "heads", None)
     layer = heads[0] if isinstance(heads, nn.ModuleList) else getattr(network, "head", None)
-    rounds = getattr(layer, "rounds", None)
-    if isinstance(rounds, nn.ModuleList):
-        layer = cast(VoxelClassifier, rounds[-1]).layers[-1]
-    if isinstance(layer, nn.Module) and any(
-        isinstance(m, nn.Conv3d | Pointwise) for m in layer.modules()
-    ):
+    if isinstance(layer, nn.Module) and any(isinstance(m, nn.Conv3d) for m in layer.modules()):
         return layer
     raise ModelError(
         "network-without-features",

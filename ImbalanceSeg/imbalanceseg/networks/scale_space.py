@@ -32,24 +32,14 @@ def smoothed(x: Tensor, sigma_mm: float, spacing_mm: Sequence[float]) -> Tensor:
         sigma_mm: standard deviation.
         spacing_mm: of the voxels along Z, Y and X.
     """
-    factor = pooling(sigma_mm, spacing_mm)
-    small = avg_pool3d(x, factor) if max(factor) > 1 else x
-    flat = small.flatten(0, 1)[:, None]
-    for axis, (step, f) in enumerate(zip(spacing_mm, factor, strict=True)):
-        # Pooling and the linear way back have smoothed already.
-        variance = (sigma_mm / step) ** 2 - (f**2 - 1) / 12 - (f**2 - 1) / 6
-        flat = _along(flat, axis, sqrt(max(variance, 0.0)) / f)
-    found = flat[:, 0].unflatten(0, small.shape[:2])
-    if max(factor) == 1:
-        return found
-    scale = [float(f) for f in factor]
-    return interpolate(found, scale_factor=scale, mode="trilinear", align_corners=False)
+    small, factor, _ = _smoothed(x, sigma_mm, spacing_mm)
+    return _enlarged(small, factor)
 
 
 def pooling(sigma_mm: float, spacing_mm: Sequence[float]) -> Size:
     """By what each axis is pooled before a Gaussian: 1, 2 or 4."""
     z, y, x = (
-        max(f for f in (1, 2, _COARSEST) if f == 1 or f * step <= sigma_mm / 1.5)
+        max(f for f in (1, 2, _COARSEST) if f == 1 or f * step <= sigma_mm / 3.0)
         for step in spacing_mm
     )
     return z, y, x
@@ -69,15 +59,38 @@ def local_structure(x: Tensor, sigma_mm: float, spacing_mm: Sequence[float]) -> 
     Returns:
         ``[B, C * 5, Z, Y, X]``; eigenvalues from the largest to the smallest.
     """
-    smooth = smoothed(x, sigma_mm, spacing_mm)
-    steps = [sigma_mm / step for step in spacing_mm]
+    # Derivatives before enlarging: between two coarse voxels there is a straight line.
+    smooth, factor, spacing = _smoothed(x, sigma_mm, spacing_mm)
+    steps = [sigma_mm / step for step in spacing]
     z, y, x_ = (_derivative(smooth, axis, steps[axis]) for axis in range(3))
     zz, yy, xx = (_second(smooth, axis, steps[axis]) for axis in range(3))
     zy, zx = (_derivative(z, axis, steps[axis]) for axis in (1, 2))
     yx = _derivative(y, 2, steps[2])
     gradient = (z * z + y * y + x_ * x_ + _TINY).sqrt()
     found = [smooth, gradient, *_eigenvalues(zz, yy, xx, zy, zx, yx)]
-    return torch.stack(found, dim=2).flatten(1, 2)
+    return _enlarged(torch.stack(found, dim=2).flatten(1, 2), factor)
+
+
+def _smoothed(
+    x: Tensor, sigma_mm: float, spacing_mm: Sequence[float]
+) -> tuple[Tensor, Size, list[float]]:
+    """On pooled voxels, with what they were pooled by and their spacing."""
+    factor = pooling(sigma_mm, spacing_mm)
+    small = avg_pool3d(x, factor) if max(factor) > 1 else x
+    flat = small.flatten(0, 1)[:, None]
+    for axis, (step, f) in enumerate(zip(spacing_mm, factor, strict=True)):
+        # Pooling has smoothed already.
+        variance = (sigma_mm / step) ** 2 - (f**2 - 1) / 12
+        flat = _along(flat, axis, sqrt(max(variance, 0.0)) / f)
+    found = flat[:, 0].unflatten(0, small.shape[:2])
+    return found, factor, [step * f for step, f in zip(spacing_mm, factor, strict=True)]
+
+
+def _enlarged(x: Tensor, factor: Size) -> Tensor:
+    if max(factor) == 1:
+        return x
+    scale = [float(f) for f in factor]
+    return interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)
 
 
 def _along(x: Tensor, axis: int, sigma: float) -> Tensor:

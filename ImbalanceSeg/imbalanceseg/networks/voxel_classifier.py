@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-
-class Pointwise(nn.Module):
-    """A 1x1x1 convolution as the matrix product that it is.
-
-    Attributes:
-        weight: ``[out_channels, in_channels]``.
-        bias: ``[out_channels]``.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        plain = nn.Linear(in_channels, out_channels)
-        self.weight, self.bias = plain.weight, plain.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, out_channels, ...]`` of ``[B, in_channels, ...]``."""
-        found = torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]
-        return found.unflatten(2, x.shape[2:])
+_CHUNK = 2**14
 
 
 class VoxelClassifier(nn.Module):
-    """Three layers behind a standardisation of their input.
+    """Three linear layers behind a standardisation of their input.
 
     Attributes:
         mean: of every input channel, ``[C]``.
@@ -41,20 +27,34 @@ class VoxelClassifier(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("deviation", torch.ones(in_channels))
-        self.layers = nn.Sequential(
-            Pointwise(in_channels, hidden),
-            nn.GELU(),
-            Pointwise(hidden, hidden),
-            nn.GELU(),
-            Pointwise(hidden, out_channels),
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in pairwise((in_channels, hidden, hidden, out_channels))
         )
         last = self.layers[-1]
-        assert isinstance(last, Pointwise)
+        assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, out_channels, ...]`` of ``[B, in_channels, ...]``; zero before training."""
-        shape = (-1, *(1 for _ in x.shape[2:]))
-        found: Tensor = self.layers((x - self.mean.view(shape)) / self.deviation.view(shape))
-        return found
+        first, *others = [cast(nn.Linear, layer) for layer in self.layers]
+        # The standardisation is part of the first layer: nothing is computed for it voxel by voxel.
+        weight = first.weight / self.deviation
+        bias = first.bias - weight @ self.mean
+        layers = [(weight, bias), *((m.weight, m.bias) for m in others)]
+        rows = x.flatten(2)
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+        if torch.is_grad_enabled() or tracing or rows.shape[2] <= _CHUNK:
+            return _through(rows, layers).unflatten(2, x.shape[2:])
+        # What lies between the layers then stays in the processor's cache.
+        parts = [_through(part, layers) for part in rows.split(_CHUNK, 2)]
+        return torch.cat(parts, 2).unflatten(2, x.shape[2:])
+
+
+def _through(rows: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """``[B, C, N]`` through layers with ReLU between them."""
+    for number, (weight, bias) in enumerate(layers):
+        if number:
+            rows = rows.relu_()
+        rows = torch.matmul(weight, rows).add_(bias[:, None])
+    return rows

@@ -33,6 +33,7 @@ from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import (
     Channel,
     DisplayWindow,
+    GateSettings,
     HardnessSettings,
     ModelCard,
     NetworkSpec,
@@ -127,9 +128,13 @@ def best_sparsity(
 
 
 def airway_card(
-    recipe: AirwayRecipe, threshold: float, sparsity: float, metrics: dict[str, dict[str, float]]
+    recipe: AirwayRecipe,
+    threshold: float,
+    sparsity: float,
+    metrics: dict[str, dict[str, float]],
+    gate: GateSettings | None = None,
 ) -> ModelCard:
-    """The model card of the airway model."""
+    """The model card of the airway model, a tile-invariant WingsNet."""
     low, high = recipe.clip_hu
     scaling = Normalization(scheme="range", low=low, high=high)
     return ModelCard(
@@ -147,7 +152,7 @@ def airway_card(
         ),
         modality="CT",
         body_part="CHEST",
-        network=NetworkSpec(name="wingsnet"),
+        network=NetworkSpec(name="wingsnet", kwargs={"tile_invariant": True}),
         spacing_mm=(recipe.spacing_mm,) * 3,
         channels=(Channel(name="CT", unit="HU", normalization=scaling),),
         window=DisplayWindow(center=-500, width=1500),
@@ -157,6 +162,7 @@ def airway_card(
         threshold=threshold,
         largest_component_of=(1,),
         root="trachea",
+        gate=gate,
         # Of the kinds that are measured on validation chests the best for its cost.
         hardness=HardnessSettings(kind="entropy", sparsity=sparsity),
         training_data=(
@@ -203,7 +209,7 @@ def choose(
 ) -> None:
     """Choose the threshold on validation chests, the pruning on patches, and write the bundle."""
     recipe = read_recipe()
-    network = WingsNet()
+    network = WingsNet(tile_invariant=True)
     network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     network.eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -237,7 +243,8 @@ def record(
     """Write the card anew, with these figures beside those of the validation."""
     model = load_model(bundle)
     figures = model.card.metrics | json.loads(metrics.read_text(encoding="utf-8"))
-    card = airway_card(read_recipe(), model.card.threshold, model.card.hardness.sparsity, figures)
+    old = model.card
+    card = airway_card(read_recipe(), old.threshold, old.hardness.sparsity, figures, old.gate)
     write_bundle(bundle, model.network, card)
 
 

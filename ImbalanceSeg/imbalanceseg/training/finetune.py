@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import SimpleITK as sitk
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
 from imbalanceseg.errors import InputError
@@ -33,21 +33,16 @@ from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks.adapted import AdaptedNetwork, PatientHead
 from imbalanceseg.networks.blocks import set_statistics
 from imbalanceseg.networks.factory import create_network
+from imbalanceseg.networks.voxel_classifier import VoxelClassifier
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 from imbalanceseg.training.finetune_network import Painted, patch_sides, train_network
-from imbalanceseg.training.painted_rows import (
-    Lesson,
-    Rows,
-    sure_voxels,
-    teach,
-    thinned,
-    trust_by_class,
-)
+from imbalanceseg.training.learner import Learner
+from imbalanceseg.training.painted_rows import sure_voxels, teach, trust_by_class
 from imbalanceseg.training.patient import Patient
 
 Depth = Literal["auto", "head", "decoder", "all"]
-ROUNDS = 3
-_KEPT_ROWS = 20_000
+ROUNDS = 5
+_SLICES_TO_SPARE_ONE = 6
 _SHOWN_EVERY = 25
 _SLICES_FOR_NETWORK, _SLICES_FOR_ALL = 3, 5
 _SECONDS_FOR_NETWORK = 20.0
@@ -165,6 +160,7 @@ class _FineTuning:
         self.iterations, self.device = iterations, device
         self.budget = memory_budget(memory_gb)
         self.history: list[Step] = []
+        self.held_out_dice: float | None = None
 
     def run(
         self, progress: ProgressCallback, preview: Callable[[Segmentation], None] | None
@@ -270,31 +266,47 @@ class _FineTuning:
     ) -> Tensor:
         """Train the head round by round; what the last one says of the scan."""
         generator = torch.Generator().manual_seed(self.seed)
-        learner = Learner(patient, head, labels, self.annotation.classes, self.seed)
-        found: Tensor | None = None
+        learner = Learner(
+            patient, head, labels, self.held_out_labels(patient), self.annotation.classes, self.seed
+        )
+        best, kept = -1.0, 0
         for number in range(len(head.rounds)):
             begun = time.monotonic()
             lesson = learner.lesson(number)
-            teach(
-                learner.classifier(number),
-                lesson,
-                generator,
-                **({} if self.iterations is None else {"steps": self.iterations}),
-                deadline=self.begun + self.seconds,
-                told=self._told(f"round {number + 1}", number, len(head.rounds)),
-            )
-            last = number == len(head.rounds) - 1
+            for classifier in cast(nn.ModuleList, head.rounds[number]):
+                teach(
+                    cast(VoxelClassifier, classifier),
+                    lesson,
+                    generator,
+                    **({} if self.iterations is None else {"steps": self.iterations}),
+                    deadline=self.begun + self.seconds,
+                    told=self._told(f"round {number + 1}", number, len(head.rounds)),
+                )
+            learner.advance(number)
+            dice = learner.held_out_dice(lesson, number)
+            if dice is None or dice >= best:
+                best, kept = dice if dice is not None else best, number + 1
+                learner.keep()
             took = time.monotonic() - begun
-            if preview is not None and not last and number == 0:
-                shown = patient.probabilities(head.until(1))
-                preview(patient.segmentation(self._child_so_far(head, 1), shown))
+            if preview is not None and number == 0:
+                preview(patient.segmentation(self._child_so_far(1), learner.probabilities(1)))
             if time.monotonic() + 2 * took > self.begun + self.seconds:
                 break
-        kept = head.until(number + 1)
-        found = patient.probabilities(kept)
-        self.arguments["rounds"] = number + 1
-        head.rounds = kept.rounds
+        self.held_out_dice = best if best >= 0 else None
+        self.arguments["rounds"] = kept
+        found = learner.probabilities(kept)
+        head.rounds = head.rounds[:kept]
         return found
+
+    def held_out_labels(self, patient: Patient) -> Tensor | None:
+        """The labels of one confirmed slice alone, where there are enough to spare one."""
+        confirmed = sorted(self.annotation.confirmed)
+        if len(confirmed) < _SLICES_TO_SPARE_ONE:
+            return None
+        one = confirmed[len(confirmed) // 2]
+        alone = Annotation(self.annotation.grid)
+        alone.paint_slice(one.axis, one.index, self.annotation.plane(one.axis, one.index))
+        return patient.labels(alone)
 
     def _told(self, stage: str, number: int, rounds: int) -> Callable[[int, float], None]:
         def told(step: int, loss: float) -> None:
@@ -305,7 +317,7 @@ class _FineTuning:
 
         return told
 
-    def _child_so_far(self, head: PatientHead, rounds: int) -> Model:
+    def _child_so_far(self, rounds: int) -> Model:
         return Model(self.model.path, self._card(rounds))
 
     def _child(self, network: AdaptedNetwork) -> Model:
@@ -324,97 +336,9 @@ class _FineTuning:
             depth=self.reached,
             seed=self.seed,
             seconds=round(time.monotonic() - self.begun, 2),
+            held_out_dice=None if self.held_out_dice is None else round(self.held_out_dice, 4),
         )
         return adapted_card(self.model.card, {**self.arguments, "rounds": rounds}, adaptation)
-
-
-class Learner:
-    """The labelled voxels of a patient, as each round of a head sees them."""
-
-    def __init__(
-        self,
-        patient: Patient,
-        head: PatientHead,
-        labels: Tensor,
-        classes: Sequence[int] | None,
-        seed: int,
-    ) -> None:
-        self.patient, self.head, self.classes = patient, head, classes
-        self.rng = np.random.default_rng(seed)
-        known = np.flatnonzero(labels.numpy().ravel() != UNLABELLED)
-        target = labels.numpy().ravel()[known]
-        known = known[thinned(target, self.rng)]
-        kept = self._kept(labels)
-        self.wanted = np.zeros(labels.shape, np.uint8)
-        self.wanted.ravel()[kept] = 2
-        self.wanted.ravel()[known] = 1
-        self.target = labels
-
-    def classifier(self, number: int) -> Any:
-        """Of a round."""
-        return self.head.rounds[number]
-
-    @torch.inference_mode()
-    def lesson(self, number: int) -> Lesson:
-        """What the classifier of a round is to learn, with the rounds before it as they are."""
-        columns: dict[int, list[Tensor]] = {1: [], 2: []}
-        starts: dict[int, list[Tensor]] = {1: [], 2: []}
-        targets: list[Tensor] = []
-        wanted, labels = self._padded()
-        for tile, image, seen in self.patient.patches(self.head, self._tiles(wanted)):
-            made = self.head.columns(image, seen)
-            start = self.head.start(seen)
-            logits = self.head.logits(made, start, number) if number else None
-            rows = self.head.with_context(made, logits)[0].flatten(1)
-            mine = torch.zeros(tile.sides, dtype=torch.bool)
-            mine[_within(tile.kept, tile.seen)] = True
-            for kind in (1, 2):
-                at = torch.nonzero(((wanted[tile.seen] == kind) & mine).flatten())[:, 0]
-                columns[kind].append(rows[:, at].clone())
-                if start is not None:
-                    starts[kind].append(start[0].flatten(1)[:, at].clone())
-                if kind == 1:
-                    targets.append(labels[tile.seen].flatten()[at].long())
-            # A voxel that two tiles keep is taken once.
-            wanted[tile.kept] = 0
-        painted = Rows(torch.cat(columns[1], 1), _joined(starts[1]), torch.cat(targets))
-        if self.patient.seen is None:
-            return Lesson(painted, classes=self.classes)
-        assert painted.start is not None
-        start = _joined(starts[2])
-        assert start is not None
-        _, said = sure_voxels(start)
-        kept = Rows(torch.cat(columns[2], 1), start, said)
-        count = max(2, self.head.out_channels)
-        trust = trust_by_class(painted.start, painted.target, self.classes, count)
-        return Lesson(painted, kept if len(kept) else None, trust, self.classes)
-
-    def _kept(self, labels: Tensor) -> np.ndarray:
-        """Some of the voxels where the network is sure and nobody has said anything."""
-        seen = self.patient.seen
-        if seen is None:
-            return np.zeros(0, np.int64)
-        start = seen[0, self.head.features :].flatten(1).float()
-        sure, said = sure_voxels(start)
-        free = sure & (labels.flatten() == UNLABELLED)
-        chosen = []
-        for value in range(max(2, self.head.out_channels)):
-            places = torch.nonzero(free & (said == value))[:, 0].numpy()
-            count = min(len(places), _KEPT_ROWS // max(2, self.head.out_channels))
-            chosen.append(self.rng.choice(places, count, replace=False))
-        return np.concatenate(chosen)
-
-    def _padded(self) -> tuple[Tensor, Tensor]:
-        """What is wanted, and the labels, as large as the padded volume."""
-        volume, _, inside = self.patient.padded(self.head)
-        wanted = torch.zeros(volume.shape[2:], dtype=torch.uint8)
-        labels = torch.full(volume.shape[2:], UNLABELLED, dtype=torch.uint8)
-        wanted[inside] = torch.from_numpy(self.wanted)
-        labels[inside] = self.target
-        return wanted, labels
-
-    def _tiles(self, wanted: Tensor) -> Any:
-        return self.patient.tiles(self.head, wanted.numpy() > 0)
 
 
 def annotation_sha256(annotation: Annotation) -> str:
@@ -423,16 +347,6 @@ def annotation_sha256(annotation: Annotation) -> str:
     confirmed = sorted((one.axis, one.index) for one in annotation.confirmed)
     digest.update(repr((annotation.labels.shape, confirmed, annotation.classes)).encode())
     return digest.hexdigest()
-
-
-def _within(kept: Sequence[slice], seen: Sequence[slice]) -> tuple[slice, ...]:
-    return tuple(
-        slice(k.start - s.start, k.stop - s.start) for k, s in zip(kept, seen, strict=True)
-    )
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor | None:
-    return torch.cat(list(parts), 1) if parts else None
 
 
 def _require_settings(depth: str, seconds: float, iterations: int | None) -> None:

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbalanceseg.inference.maps import probability
 from imbalanceseg.losses.partial_label import partial_label_loss
 from imbalanceseg.networks.adapted import PatientHead
 from imbalanceseg.networks.voxel_classifier import VoxelClassifier
 
-_STEPS = 300
+_STEPS = 200
 _LEARNING_RATE = 1e-2
 _WEIGHT_DECAY = 1e-3
 _DRAWN_BACKGROUND, _DRAWN_FOREGROUND = 4096, 2048
 _MOST_ROWS = 400_000
 _SURE = 0.95
-_BELIEVED = 20
-"""Voxels, 19 of them right, that the network is credited with for each class beforehand."""
+_BELIEVED, _BELIEVED_RIGHT = 200, 198
+"""Voxels that the network is credited with for each class beforehand: one click is no verdict."""
 _DRAWN_KEPT = 2048
 
 
@@ -136,7 +136,7 @@ def _keeping(classifier: VoxelClassifier, lesson: Lesson, generator: torch.Gener
     return loss * trust.mean()
 
 
-def logits_of(classifier: VoxelClassifier, rows: Rows) -> Tensor:
+def logits_of(classifier: nn.Module, rows: Rows) -> Tensor:
     """Of the rows, ``[K, N]``."""
     start = None if rows.start is None else rows.start[None]
     return PatientHead.answer(classifier, rows.columns[None], start)[0]
@@ -162,7 +162,7 @@ def trust_by_class(
         if classes is not None and value and value not in classes:
             continue
         here = sure & (said == value)
-        right = float((target[here] == value).sum()) + _BELIEVED - 1
+        right = float((target[here] == value).sum()) + _BELIEVED_RIGHT
         share = right / (float(here.sum()) + _BELIEVED)
         trust[value] = min(max((share - 0.9) / 0.1, 0.0), 1.0)
     return trust

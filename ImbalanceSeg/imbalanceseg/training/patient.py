@@ -178,10 +178,13 @@ class Patient:
     def tiles(self, head: PatientHead, where: NDArray[np.bool_] | None = None) -> list[Tile]:
         """Tiles for a head: of everything, or of what covers ``where``."""
         shape = tuple(self.padded(head)[0].shape[2:])
+        most = max(_LEAST_TILE, int(_SHARE_OF_BUDGET * self.budget / head.bytes_per_voxel))
+        if prod(shape) <= most:
+            whole = tuple(slice(0, n) for n in shape)
+            return [Tile(whole, whole)]
         needed = None
         if where is not None:
-            cells = tuple(ceil(n / _CELL) for n in shape)
-            hit = np.zeros(cells, bool)
+            hit = np.zeros([ceil(n / _CELL) for n in shape], bool)
             hit[tuple(axis // _CELL for axis in np.nonzero(where))] = True
             needed = Needed(hit, (_CELL,) * len(shape))
         reach = _REACH * max(head.context_mm)
@@ -189,9 +192,6 @@ class Patient:
         margin = tuple(
             ceil(reach / step / m) * m for step, m in zip(self.spacing_mm, multiples, strict=True)
         )
-        most = max(_LEAST_TILE, int(_SHARE_OF_BUDGET * self.budget / head.bytes_per_voxel))
-        if prod(shape) <= most:
-            margin = (0, 0, 0)
         return fewest_tiles(shape, margin, multiples, most, needed)
 
     def padded(self, head: PatientHead) -> tuple[Tensor, Tensor | None, tuple[slice, ...]]:

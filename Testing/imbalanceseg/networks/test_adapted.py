@@ -62,13 +62,14 @@ def test_before_training_it_says_what_its_network_says(name: str) -> None:
 def test_without_a_network_it_works_from_intensity_alone() -> None:
     network = AdaptedNetwork(2, 3, (4.0, 1.0, 1.0)).eval()
     assert network(torch.rand(1, 2, 8, 16, 16)).shape == (1, 3, 8, 16, 16)
-    assert network.multiples() == (1, 4, 4)
+    assert network.multiples() == (1, 2, 2)
 
 
 def test_fewer_rounds_are_the_first_rounds() -> None:
     head = PatientHead(1, 0, 2, (1.0, 1.0, 1.0), rounds=3)
-    for classifier in head.rounds:
-        torch.nn.init.normal_(classifier.layers[-1].weight)
+    for members in head.rounds:
+        for classifier in members:
+            torch.nn.init.normal_(classifier.layers[-1].weight)
     image = torch.rand(1, 1, 8, 8, 8)
     first = head.logits(head.columns(image, None), None, 1)
     assert torch.equal(head.until(1)(image), first)

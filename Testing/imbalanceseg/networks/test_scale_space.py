@@ -33,7 +33,8 @@ def test_smoothing_is_a_gaussian_in_millimetres(
 
 def test_wide_gaussians_are_pooled_only_along_fine_axes() -> None:
     assert pooling(1.0, ISOTROPIC) == (1, 1, 1)
-    assert pooling(8.0, ISOTROPIC) == (4, 4, 4)
+    assert pooling(8.0, ISOTROPIC) == (2, 2, 2)
+    assert pooling(16.0, ISOTROPIC) == (4, 4, 4)
     assert pooling(8.0, THICK)[0] == 1
 
 

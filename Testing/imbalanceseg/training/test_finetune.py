@@ -135,7 +135,7 @@ def test_the_parent_stays_as_it_is(scan, annotation, dark_parent) -> None:
     assert all((dark_parent.network.state_dict()[k] == v).all() for k, v in weights.items())
     load_model(dark_parent.path).verify()
     adaptation = tuned.model.card.adaptation
-    assert adaptation.parent == "dark-things 0.1.0" or adaptation.parent.startswith("dark-things")
+    assert adaptation.parent.startswith("dark-things ")
     assert adaptation.parent_sha256 == dark_parent.card.weights[0].sha256
 
 
@@ -213,14 +213,14 @@ class TestRefused:
         from imbalanceseg.networks import create_network
 
         card = make_card(
-            network={"name": "unet2d", "kwargs": {"features": 4}},
+            network={"name": "unet2d", "kwargs": {"features": (4, 8)}},
             spacing_mm=(1.0, 1.0),
             tile_voxels=(32, 32),
             axes=(0, 1),
             mirrored_axes=(),
             crop="none",
         )
-        model = write_bundle(tmp_path / "flat", create_network("unet2d", features=4), card)
+        model = write_bundle(tmp_path / "flat", create_network("unet2d", features=(4, 8)), card)
         with pytest.raises(InputError):
             finetune(scan, annotation, model, **QUICK)
 
