@@ -33,7 +33,6 @@ from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import (
     Channel,
     DisplayWindow,
-    GateSettings,
     HardnessSettings,
     ModelCard,
     NetworkSpec,
@@ -132,9 +131,10 @@ def airway_card(
     threshold: float,
     sparsity: float,
     metrics: dict[str, dict[str, float]],
-    gate: GateSettings | None = None,
+    *,
+    tile_invariant: bool,
 ) -> ModelCard:
-    """The model card of the airway model, a tile-invariant WingsNet."""
+    """The model card of the airway model."""
     low, high = recipe.clip_hu
     scaling = Normalization(scheme="range", low=low, high=high)
     return ModelCard(
@@ -152,7 +152,9 @@ def airway_card(
         ),
         modality="CT",
         body_part="CHEST",
-        network=NetworkSpec(name="wingsnet", kwargs={"tile_invariant": True}),
+        network=NetworkSpec(
+            name="wingsnet", kwargs={"tile_invariant": True} if tile_invariant else {}
+        ),
         spacing_mm=(recipe.spacing_mm,) * 3,
         channels=(Channel(name="CT", unit="HU", normalization=scaling),),
         window=DisplayWindow(center=-500, width=1500),
@@ -162,7 +164,6 @@ def airway_card(
         threshold=threshold,
         largest_component_of=(1,),
         root="trachea",
-        gate=gate,
         # Of the kinds that are measured on validation chests the best for its cost.
         hardness=HardnessSettings(kind="entropy", sparsity=sparsity),
         training_data=(
@@ -209,11 +210,15 @@ def choose(
 ) -> None:
     """Choose the threshold on validation chests, the pruning on patches, and write the bundle."""
     recipe = read_recipe()
-    network = WingsNet(tile_invariant=True)
-    network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+    state = {name: value.float() for name, value in load_file(weights).items()}
+    invariant = any("running_mean" in name for name in state)
+    network = WingsNet(tile_invariant=invariant)
+    network.load_state_dict(state)
     network.eval()
     with tempfile.TemporaryDirectory() as folder:
-        write_bundle(Path(folder), network, airway_card(recipe, 0.5, 0.5, {}))
+        write_bundle(
+            Path(folder), network, airway_card(recipe, 0.5, 0.5, {}, tile_invariant=invariant)
+        )
         chests = chest_library(library, None, (), recipe.validation_seeds, recipe.spacing_mm)
         scores = threshold_scores(load_model(folder), chests)
     for score in scores:
@@ -232,7 +237,8 @@ def choose(
         },
         "validation patches": {"hardness_auroc": round(auroc, 3)},
     }
-    write_bundle(output, network, airway_card(recipe, best.threshold, sparsity, metrics))
+    card = airway_card(recipe, best.threshold, sparsity, metrics, tile_invariant=invariant)
+    write_bundle(output, network, card)
 
 
 @app.command()
@@ -244,7 +250,13 @@ def record(
     model = load_model(bundle)
     figures = model.card.metrics | json.loads(metrics.read_text(encoding="utf-8"))
     old = model.card
-    card = airway_card(read_recipe(), old.threshold, old.hardness.sparsity, figures, old.gate)
+    card = airway_card(
+        read_recipe(),
+        old.threshold,
+        old.hardness.sparsity,
+        figures,
+        tile_invariant=bool(old.network.kwargs.get("tile_invariant")),
+    )
     write_bundle(bundle, model.network, card)
 
 
