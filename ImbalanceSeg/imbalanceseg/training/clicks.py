@@ -29,6 +29,7 @@ _REGION_MM = 24.0
 _SCALES_MM = (0.7, 1.2, 2.0)
 _SHRINKAGE = 0.1
 _KEPT_ROWS = 4000
+_STRICTNESS = (0.0, 0.3, 0.5, 0.7)
 _CACHE_SHARE = 0.5
 
 
@@ -89,9 +90,13 @@ class Clicks:
         before = after.copy()
         grid = Grid.of(labels)
         x, y, z = (int(n) for n in np.rint(grid.physical_to_index(point_mm)))
-        alike = self._alike(annotation, before, point_mm, label)
-        if alike is not None:
-            self._put(after, alike, annotation, (z, y, x), label)
+        for strictness in _STRICTNESS:
+            alike = self._alike(annotation, before, point_mm, label, strictness)
+            if alike is None or self._put(after, alike, annotation, (z, y, x), label):
+                break
+        else:
+            assert alike is not None
+            self._put(after, alike, annotation, (z, y, x), label, at_most_clicked=True)
         changed = int((after != before).sum())
         return Clicked(image_from_array(after, grid), changed, conflict)
 
@@ -102,8 +107,13 @@ class Clicks:
         annotation: Annotation,
         place: tuple[int, ...],
         label: int,
-    ) -> None:
-        """Change what the click means, and nothing else: what is alike and hangs together."""
+        at_most_clicked: bool = False,
+    ) -> bool:
+        """Change what the click means, and nothing else: what is alike and hangs together.
+
+        Returns:
+            False, and nothing has changed, where that leaks out of the cube that was looked at.
+        """
         window, similar = alike
         known, now = annotation.labels[window], after[window]
         clicked = now[_inner(place, window)]
@@ -114,10 +124,16 @@ class Clicks:
             wanted = (now == clicked) & (now > 0) & (similar | (known == 0))
         wanted &= ~_confirmed(annotation, window)
         inner = _inner(place, window)
+        if at_most_clicked:
+            wanted &= known == label
         if not wanted[inner]:
-            return
+            return True
         pieces = cc3d.connected_components(wanted, connectivity=26)
-        now[pieces == pieces[inner]] = label
+        piece = pieces == pieces[inner]
+        if label and not at_most_clicked and _touches_border(piece):
+            return False
+        now[piece] = label
+        return True
 
     def _alike(
         self,
@@ -125,6 +141,7 @@ class Clicks:
         labels: NDArray[np.uint8],
         point_mm: Sequence[float],
         label: int,
+        strictness: float,
     ) -> tuple[Window, NDArray[np.bool_]] | None:
         """Where, around a click, the scan is like what was clicked; None outside what was seen."""
         working = self._patient.working
@@ -149,7 +166,7 @@ class Clicks:
         else:
             # Against what is rightly found; where nothing is known to be, all of the piece goes.
             rest = (said != UNLABELLED) & (said != 0)
-        similar = _like(rows, clicked, other.ravel(), rest.ravel(), self._seed)
+        similar = _like(rows, clicked, other.ravel(), rest.ravel(), strictness, self._seed)
         return _on_scan(similar.reshape(said.shape), box, scan)
 
     @torch.inference_mode()
@@ -169,6 +186,7 @@ def _like(
     clicked: NDArray[np.bool_],
     other: NDArray[np.bool_],
     rest: NDArray[np.bool_],
+    strictness: float,
     seed: int,
 ) -> NDArray[np.bool_]:
     """Voxels nearer to what was clicked than to everything else, by linear discriminants.
@@ -181,6 +199,8 @@ def _like(
         clicked: of the class, ``[N]``.
         other: clicked as something else.
         rest: what else it is told from.
+        strictness: share of the way from what was clicked to the rest that is not alike any more;
+            at 0 all of the half that is nearer to the click is alike.
         seed: of the sample of the rest.
     """
     if not (other.any() or rest.any()):
@@ -196,7 +216,7 @@ def _like(
     spread += np.diag(_SHRINKAGE * np.diag(spread) + 1e-9)
     direction = np.linalg.solve(spread, own.mean(1) - against)
     place = direction @ (rows - own.mean(1)[:, None])
-    half = float(direction @ (own.mean(1) - against)) / 2
+    half = float(direction @ (own.mean(1) - against)) / 2 * (1 - strictness)
     # On the far side, too: a vessel beside a lesion may be brighter still.
     return np.asarray(np.abs(place) < half)
 
@@ -210,6 +230,10 @@ def _confirmed(annotation: Annotation, window: Window) -> NDArray[np.bool_]:
         if 0 <= at < found.shape[axis]:
             found[tuple(at if n == axis else slice(None) for n in range(3))] = True
     return found
+
+
+def _touches_border(piece: NDArray[np.bool_]) -> bool:
+    return any(bool(piece.take(end, axis).any()) for axis in range(3) for end in (0, -1))
 
 
 def _inner(place: tuple[int, ...], window: Window) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
+from imbalanceseg.annotation.painted_result import with_annotation
 from imbalanceseg.errors import InputError
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.memory import memory_budget
@@ -72,7 +73,8 @@ class FineTuned:
 
     Attributes:
         model: the child; :meth:`save` writes it as a bundle. The parent is what it was.
-        segmentation: of the scan, by the child.
+        segmentation: of the scan, by the child; what was painted stands in it as it was painted,
+            and :func:`~imbalanceseg.annotation.painted_result.with_annotation` has cleaned it.
         history: losses over time.
     """
 
@@ -177,7 +179,11 @@ class _FineTuning:
         network = self._network(patient)
         found = self._rounds(patient, network.head, labels, preview)
         child = self._child(network)
-        return FineTuned(child, patient.segmentation(child, found), self.history)
+        return FineTuned(child, self._result(patient, child, found), self.history)
+
+    def _result(self, patient: Patient, model: Model, found: Tensor) -> Segmentation:
+        result = patient.segmentation(model, found)
+        return replace(result, labels=with_annotation(result.labels, self.annotation))
 
     def _reached(self, patient: Patient) -> str:
         """How deep this adaptation goes."""
@@ -289,7 +295,8 @@ class _FineTuning:
                 learner.keep()
             took = time.monotonic() - begun
             if preview is not None and number == 0:
-                preview(patient.segmentation(self._child_so_far(1), learner.probabilities(1)))
+                so_far = self._child_so_far(1)
+                preview(self._result(patient, so_far, learner.probabilities(1)))
             if time.monotonic() + 2 * took > self.begun + self.seconds:
                 break
         self.held_out_dice = best if best >= 0 else None

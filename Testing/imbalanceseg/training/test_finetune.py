@@ -84,8 +84,8 @@ class TestFromNothing:
         tuned.save(tmp_path / "child")
         child = load_model(tmp_path / "child")
         again = segment(scan, child, device="cpu", maps=())
-        agreeing = (array(again.labels) == array(tuned.segmentation.labels)).mean()
-        assert agreeing > 0.999
+        agreeing = array(again.labels) == array(tuned.segmentation.labels)
+        assert agreeing.mean() > 0.995
         assert child.card.adaptation is not None
         assert child.card.adaptation.slices == 3
         assert child.card.adaptation.parent == ""

@@ -1,0 +1,85 @@
+"""What a painted annotation says about a result: its own voxels, and what cannot be."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from imbalanceseg.annotation.annotation import Annotation, ConfirmedSlice
+from imbalanceseg.geometry import image_from_array
+from imbalanceseg.labels import BACKGROUND, UNLABELLED
+
+_ASIDE_MM = 10.0
+"""So far aside may a structure go from one painted slice to the next and be still one."""
+_LEAST_BESIDE = 0.7
+_MOST_PIECES_A_SLICE = 2.0
+
+
+def with_annotation(labels: sitk.Image, annotation: Annotation) -> sitk.Image:
+    """A result in which what was painted stands, and nothing lies apart that cannot.
+
+    Where all that was painted hangs together from slice to slice, one structure was painted: then
+    pieces that touch none of it are something else that looks alike. Lesions, which come and go
+    from slice to slice, keep all their pieces.
+
+    Args:
+        labels: uint8, on the annotation's grid.
+        annotation: of the scan.
+    """
+    found = sitk.GetArrayFromImage(labels)
+    found[annotation.known] = annotation.labels[annotation.known]
+    if hangs_together(annotation):
+        pieces = cc3d.connected_components(found != BACKGROUND, connectivity=26)
+        painted = np.unique(pieces[_foreground(annotation.labels)])
+        found[~np.isin(pieces, painted[painted > 0])] = BACKGROUND
+    return image_from_array(found, annotation.grid)
+
+
+def hangs_together(annotation: Annotation) -> bool:
+    """Whether one structure was painted, as far as the slices show it.
+
+    At least seven in ten of the painted pieces lie beside painted foreground of another slice, and
+    there are at most two a slice. Beside means less than 10 mm aside, seen along the axis that the
+    slice is normal to. Two confirmed slices with foreground are needed.
+    """
+    shown = [one for one in annotation.confirmed if _plane(annotation, one).any()]
+    if len(shown) < 2:
+        return False
+    beside = [
+        piece
+        for one in shown
+        for piece in _beside(annotation, one, [other for other in shown if other != one])
+    ]
+    few = len(beside) <= _MOST_PIECES_A_SLICE * len(shown)
+    return few and sum(beside) >= _LEAST_BESIDE * len(beside)
+
+
+def _beside(
+    annotation: Annotation, one: ConfirmedSlice, others: list[ConfirmedSlice]
+) -> list[bool]:
+    """Of every piece in a slice, whether foreground of the others lies beside it."""
+    axis = 2 - one.axis
+    elsewhere = np.zeros(annotation.labels.shape, bool)
+    for other in others:
+        at = tuple(other.index if n == 2 - other.axis else slice(None) for n in range(3))
+        elsewhere[at] = _plane(annotation, other)
+    elsewhere[tuple(one.index if n == axis else slice(None) for n in range(3))] = False
+    projected = elsewhere.any(axis)
+    pieces = cc3d.connected_components(_plane(annotation, one), connectivity=8)
+    numbers = range(1, int(pieces.max()) + 1)
+    if not projected.any():
+        return [False for _ in numbers]
+    spacing = [s for n, s in enumerate(annotation.grid.spacing_mm[::-1]) if n != axis]
+    aside = distance_transform_edt(~projected, sampling=spacing)
+    return [bool(aside[pieces == number].min() < _ASIDE_MM) for number in numbers]
+
+
+def _plane(annotation: Annotation, one: ConfirmedSlice) -> NDArray[np.bool_]:
+    return _foreground(annotation.plane(one.axis, one.index))
+
+
+def _foreground(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray((labels != BACKGROUND) & (labels != UNLABELLED))

@@ -1,0 +1,71 @@
+"""What was painted stands; one structure is one piece; lesions may be many."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from imbalanceseg.annotation.annotation import Annotation
+from imbalanceseg.annotation.painted_result import hangs_together, with_annotation
+from imbalanceseg.geometry import image_from_array
+
+SHAPE = (16, 40, 40)
+
+
+def annotation_of(*planes: tuple[int, tuple[slice, slice]]) -> Annotation:
+    scan = sitk.Image(*SHAPE[::-1], sitk.sitkUInt8)
+    scan.SetSpacing((1.0, 1.0, 4.0))
+    annotation = Annotation.of(scan)
+    for index, box in planes:
+        plane = np.zeros(SHAPE[1:], np.uint8)
+        plane[box] = 1
+        annotation.paint_slice(2, index, plane)
+    return annotation
+
+
+MIDDLE = (slice(15, 22), slice(15, 22))
+BESIDE = (slice(18, 26), slice(18, 26))
+APART = (slice(34, 38), slice(34, 38))
+
+
+def test_one_structure_hangs_together() -> None:
+    assert hangs_together(annotation_of((4, MIDDLE), (10, BESIDE)))
+
+
+def test_lesions_do_not() -> None:
+    assert not hangs_together(annotation_of((4, MIDDLE), (10, APART)))
+    assert not hangs_together(annotation_of((4, (slice(1, 3), slice(1, 3))), (10, APART)))
+
+
+def test_one_slice_says_nothing() -> None:
+    assert not hangs_together(annotation_of((4, MIDDLE)))
+    assert not hangs_together(Annotation.of(sitk.Image(4, 4, 4, sitk.sitkUInt8)))
+
+
+def test_slices_of_two_axes() -> None:
+    annotation = annotation_of((4, MIDDLE))
+    plane = np.zeros((SHAPE[0], SHAPE[2]), np.uint8)
+    plane[2:7, 15:22] = 1
+    annotation.paint_slice(1, 18, plane)
+    assert hangs_together(annotation)
+
+
+def test_pieces_that_touch_nothing_painted_go_from_one_structure_only() -> None:
+    found = np.zeros(SHAPE, np.uint8)
+    found[3:12, 15:24, 15:24] = 1
+    found[7, 36:38, 2:5] = 1
+    for planes, left in (((4, MIDDLE), (10, BESIDE)), False), (((4, MIDDLE), (10, APART)), True):
+        annotation = annotation_of(*planes)
+        result = with_annotation(image_from_array(found, annotation.grid), annotation)
+        assert bool(sitk.GetArrayFromImage(result)[7, 36, 2]) is left
+
+
+def test_what_was_painted_stands() -> None:
+    annotation = annotation_of((4, MIDDLE), (10, APART))
+    annotation.click((2.0, 3.0, 28.0), 2, 0.5)
+    result = with_annotation(
+        image_from_array(np.ones(SHAPE, np.uint8), annotation.grid), annotation
+    )
+    found = sitk.GetArrayFromImage(result)
+    assert np.array_equal(found[annotation.known], annotation.labels[annotation.known])
+    assert result.GetSpacing() == (1.0, 1.0, 4.0)
