@@ -7,22 +7,20 @@ labelled voxels (Cicek et al., MICCAI 2016), with what the model was sure of kep
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
 from imbalanceseg.annotation.painted_result import with_annotation
-from imbalanceseg.errors import InputError
+from imbalanceseg.errors import Cancelled
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.memory import memory_budget
 from imbalanceseg.inference.segmentation import Segmentation
@@ -36,12 +34,17 @@ from imbalanceseg.networks.blocks import set_statistics
 from imbalanceseg.networks.factory import create_network
 from imbalanceseg.networks.voxel_classifier import VoxelClassifier
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+from imbalanceseg.training.finetune_checks import (
+    Depth,
+    annotation_sha256,
+    require_labels,
+    require_settings,
+)
 from imbalanceseg.training.finetune_network import Painted, patch_sides, train_network
 from imbalanceseg.training.learner import Learner
-from imbalanceseg.training.painted_rows import sure_voxels, teach, trust_by_class
+from imbalanceseg.training.painted_rows import Lesson, sure_voxels, teach, trust_by_class
 from imbalanceseg.training.patient import Patient
 
-Depth = Literal["auto", "head", "decoder", "all"]
 ROUNDS = 5
 _SLICES_TO_SPARE_ONE = 6
 _SHOWN_EVERY = 25
@@ -113,7 +116,8 @@ def finetune(
         iterations: steps a round, instead of what time allows.
         seed: same seed, same machine, same result, as long as time does not end it.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
-        progress: receives stage ``"finetune"`` with the loss.
+        progress: receives stage ``"finetune"`` with the loss. Where it raises
+            :class:`~imbalanceseg.errors.Cancelled` after the first round, the best so far is kept.
         names: of the classes, where there is no model; their numbers when None.
         memory_gb: that may be taken, in GiB; most of what is free when None.
         preview: receives a first segmentation within seconds, and better ones.
@@ -144,13 +148,13 @@ class _FineTuning:
         memory_gb: float | None,
     ) -> None:
         self.begun = time.monotonic()
-        _require_settings(depth, seconds, iterations)
+        require_settings(depth, seconds, iterations)
         pick_device(device)
         channels = [image] if isinstance(image, sitk.Image) else list(image)
         require_annotation_of(channels[0], annotation)
         self.parent = model if isinstance(model, Model) or model is None else load_model(model)
         self.annotation = annotation
-        classes = _require_labels(annotation, self.parent)
+        classes = require_labels(annotation, self.parent)
         if self.parent is None:
             known = {n: (names or {}).get(n, f"Segment {n}") for n in range(1, classes)}
             self.model = Model(Path(), scratch_card(channels, known))
@@ -278,16 +282,14 @@ class _FineTuning:
         best, kept = -1.0, 0
         for number in range(len(head.rounds)):
             begun = time.monotonic()
-            lesson = learner.lesson(number)
-            for classifier in cast(nn.ModuleList, head.rounds[number]):
-                teach(
-                    cast(VoxelClassifier, classifier),
-                    lesson,
-                    generator,
-                    **({} if self.iterations is None else {"steps": self.iterations}),
-                    deadline=self.begun + self.seconds,
-                    told=self._told(f"round {number + 1}", number, len(head.rounds)),
-                )
+            try:
+                lesson = self._teach(learner, head, number, generator)
+            except Cancelled:
+                # Whoever stops it has seen a preview: the best so far is what they get.
+                if not kept:
+                    raise
+                self.progress = ignore_progress
+                break
             learner.advance(number)
             dice = learner.held_out_dice(lesson, number)
             if dice is None or dice >= best:
@@ -304,6 +306,22 @@ class _FineTuning:
         found = learner.probabilities(kept)
         head.rounds = head.rounds[:kept]
         return found
+
+    def _teach(
+        self, learner: Learner, head: PatientHead, number: int, generator: torch.Generator
+    ) -> Lesson:
+        """Train the classifiers of a round; what they learned from."""
+        lesson = learner.lesson(number)
+        for classifier in cast(nn.ModuleList, head.rounds[number]):
+            teach(
+                cast(VoxelClassifier, classifier),
+                lesson,
+                generator,
+                **({} if self.iterations is None else {"steps": self.iterations}),
+                deadline=self.begun + self.seconds,
+                told=self._told(f"round {number + 1}", number, len(head.rounds)),
+            )
+        return lesson
 
     def held_out_labels(self, patient: Patient) -> Tensor | None:
         """The labels of one confirmed slice alone, where there are enough to spare one."""
@@ -346,55 +364,3 @@ class _FineTuning:
             held_out_dice=None if self.held_out_dice is None else round(self.held_out_dice, 4),
         )
         return adapted_card(self.model.card, {**self.arguments, "rounds": rounds}, adaptation)
-
-
-def annotation_sha256(annotation: Annotation) -> str:
-    """Of the labels, the confirmed slices and the classes."""
-    digest = hashlib.sha256(np.ascontiguousarray(annotation.labels).tobytes())
-    confirmed = sorted((one.axis, one.index) for one in annotation.confirmed)
-    digest.update(repr((annotation.labels.shape, confirmed, annotation.classes)).encode())
-    return digest.hexdigest()
-
-
-def _require_settings(depth: str, seconds: float, iterations: int | None) -> None:
-    if depth not in get_args(Depth):
-        raise InputError(
-            "depth-unknown",
-            f"There is no depth {depth!r}.",
-            f"Depths are {', '.join(get_args(Depth))}.",
-        )
-    if not 0 < seconds < 86_400 or (iterations is not None and iterations < 1):
-        raise InputError(
-            "time-invalid",
-            f"{seconds:g} seconds and {iterations} iterations are no time to adapt in.",
-            "Give more than 0 seconds, and at least one iteration.",
-        )
-
-
-def _require_labels(annotation: Annotation, parent: Model | None) -> int:
-    """Classes, background included, after a check that something can be learned."""
-    if not annotation.known.any():
-        raise InputError(
-            "annotation-empty",
-            "Nothing is labelled in this scan yet.",
-            "Paint a slice and confirm it, or click a point.",
-        )
-    values = annotation.values
-    most = max([*values, *(annotation.classes or ())], default=1)
-    if parent is None:
-        if not values or not (annotation.labels == 0).any():
-            what = "background" if not values else "foreground"
-            raise InputError(
-                "annotation-one-class",
-                f"Only {what} is labelled; without a model both are needed.",
-                "Confirm a slice that shows some of each.",
-            )
-        return most + 1
-    if most > len(parent.segments):
-        raise InputError(
-            "annotation-class-unknown",
-            f"The annotation has label {most}, and the {parent.name} model knows "
-            f"{len(parent.segments)} segment(s).",
-            "Use the labels of the model, or start without one.",
-        )
-    return len(parent.segments) + 1

@@ -169,6 +169,16 @@ def test_it_can_be_cancelled(scan, annotation) -> None:
         finetune(scan, annotation, depth="head", progress=stop, **QUICK)
 
 
+def test_what_is_cancelled_late_keeps_the_best_so_far(scan, annotation) -> None:
+    def stop(event: ProgressEvent) -> None:
+        if event.stage == "finetune" and event.done == 1:
+            raise Cancelled()
+
+    tuned = finetune(scan, annotation, depth="head", progress=stop, **QUICK)
+    assert len(tuned.model.network.head.rounds) == 1
+    assert array(tuned.segmentation.labels).any()
+
+
 class TestRefused:
     def refused(self, scan, annotation, code, model=None, **settings) -> ImbalanceSegError:
         with pytest.raises(ImbalanceSegError) as caught:
