@@ -39,6 +39,8 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
     names = {line.split()[0] for line in listed if line.strip()}
     assert names == {
         "segment",
+        "finetune",
+        "suggest",
         "demo",
         "evaluate",
         "dicom-seg",

@@ -44,6 +44,12 @@ SMALL: dict[str, tuple[str, dict[str, Any], tuple[int, ...], tuple[int, ...]]] =
     ),
     "ternausnet": ("ternausnet", {}, (1, 3, 32, 64), (32, 64)),
     "wingsnet": ("wingsnet", {}, (1, 1, 16, 8, 16), (16, 8, 16)),
+    "adapted": (
+        "adapted",
+        {"spacing_mm": (2.0, 1.0, 1.0), "rounds": 2, "members": 1},
+        (2, 1, 4, 8, 12),
+        (4, 8, 12),
+    ),
     "nnunet": (
         "nnunet",
         {

@@ -136,7 +136,7 @@ def test_a_second_stage_starts_from_the_weights_of_the_first(
 ):
     weights = tmp_path / "first.safetensors"
     save_file({k: v.half() for k, v in finished.state_dict().items()}, weights)
-    state = airway._start(tiny_recipe, tmp_path / "two", "cpu", weights)
+    state = airway._start(tiny_recipe, tmp_path / "two", "cpu", weights, None)
     for network in (state.network, state.average):
         for name, value in network.state_dict().items():
             assert torch.equal(value, finished.state_dict()[name].half().float())
@@ -145,6 +145,22 @@ def test_a_second_stage_starts_from_the_weights_of_the_first(
     weights.unlink()
     resumed = train_airway(tiny_recipe, None, tmp_path / "two", anatomies, weights=weights)
     assert same_weights(second, resumed)
+
+
+def test_a_third_stage_takes_statistics_from_the_weights_it_starts_from(
+    finished, tiny_recipe, anatomies, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(airway, "_CALIBRATION", 1)
+    weights = tmp_path / "second.safetensors"
+    save_file(finished.state_dict(), weights)
+    recipe = tiny_recipe.model_copy(update={"tile_invariant": True})
+    third = train_airway(recipe, None, tmp_path / "three", anatomies, weights=weights)
+    variances = third.encoder[3].norm.running_var
+    assert not torch.equal(variances, torch.ones_like(variances))
+    again = tmp_path / "third.safetensors"
+    save_file(third.state_dict(), again)
+    fourth = airway._start(recipe, tmp_path / "four", "cpu", again, None)
+    assert same_weights(third, fourth.network)
 
 
 def test_the_second_stage_learns_from_the_chests_of_the_first_and_is_judged_on_the_same_others():
@@ -179,7 +195,7 @@ def test_a_finished_run_is_not_run_again(finished, tiny_recipe, anatomies, tmp_p
 def test_a_checkpoint_brings_everything_back(tiny_recipe, anatomies, tmp_path):
     with interrupted_after(3):
         train_airway(tiny_recipe, None, tmp_path, anatomies)
-    state = airway._start(tiny_recipe, tmp_path, "cpu", None)
+    state = airway._start(tiny_recipe, tmp_path, "cpu", None, None)
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert state.iteration == int(kept["iteration"]) == 3
     assert state.seconds == pytest.approx(float(kept["seconds"]))
