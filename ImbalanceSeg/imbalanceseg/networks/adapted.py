@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from imbalanceseg.networks.factory import create_network
 from imbalanceseg.networks.features import feature_channels, features_and_logits
 from imbalanceseg.networks.scale_space import STRUCTURE_MAPS, local_structure, pooling, smoothed
+from imbalanceseg.networks.sizes import require_multiples
 from imbalanceseg.networks.voxel_classifier import VoxelClassifier
 
 _SCALES = (0.7, 1.0, 1.6, 3.5, 5.0)
@@ -61,7 +62,9 @@ class PatientHead(nn.Module):
         self.bytes_per_voxel = 4 * (2 * own + 2 * context + 2 * hidden + 4 * out_channels)
         self.rounds = nn.ModuleList(
             nn.ModuleList(
-                VoxelClassifier(own + (context if n else 0), out_channels, hidden)
+                VoxelClassifier(
+                    own + (context if n else 0), out_channels, hidden, from_zero=features > 0
+                )
                 for _ in range(members)
             )
             for n in range(rounds)
@@ -154,9 +157,9 @@ class AdaptedNetwork(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        spacing_mm: Sequence[float],
+        in_channels: int = 1,
+        out_channels: int = 2,
+        spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
         base: Mapping[str, Any] | None = None,
         rounds: int = 5,
         members: int = 3,
@@ -171,8 +174,14 @@ class AdaptedNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, out_channels, Z, Y, X]``; sides are multiples of :meth:`multiples`."""
-        return self.head(x, self.seen(x))
+        """Logits ``[B, out_channels, Z, Y, X]``.
+
+        Raises:
+            InputError: ``size-not-multiple``.
+        """
+        require_multiples(x, self.multiples(), normalised=False)
+        found: Tensor = self.head(x, self.seen(x))
+        return found
 
     @property
     def feature_channels(self) -> int:

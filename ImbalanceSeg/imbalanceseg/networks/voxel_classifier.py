@@ -15,6 +15,12 @@ _CHUNK = 2**14
 class VoxelClassifier(nn.Module):
     """Three linear layers behind a standardisation of their input.
 
+    Args:
+        in_channels: of the input.
+        out_channels: of the logits.
+        hidden: between the layers.
+        from_zero: begin with logits of 0, for what is added to something that is right already.
+
     Attributes:
         mean: of every input channel, ``[C]``.
         deviation: standard deviation of every input channel, ``[C]``.
@@ -23,20 +29,21 @@ class VoxelClassifier(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, from_zero: bool = False
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("deviation", torch.ones(in_channels))
         self.layers = nn.ModuleList(
             nn.Linear(a, b) for a, b in pairwise((in_channels, hidden, hidden, out_channels))
         )
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if from_zero:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, out_channels, ...]`` of ``[B, in_channels, ...]``; zero before training."""
+        """Logits ``[B, out_channels, ...]`` of ``[B, in_channels, ...]``."""
         first, *others = [cast(nn.Linear, layer) for layer in self.layers]
         # The standardisation is part of the first layer: nothing is computed for it voxel by voxel.
         weight = first.weight / self.deviation
