@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from imbalanceseg.annotation.annotation import Annotation, ConfirmedSlice
-from imbalanceseg.geometry import image_from_array
+from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 
 _ASIDE_MM = 10.0
 """So far aside may a structure go from one painted slice to the next and be still one."""
+_SURROUNDINGS_MM = 20.0
 _LEAST_BESIDE = 0.7
 _MOST_PIECES_A_SLICE = 2.0
 
@@ -38,23 +39,59 @@ def with_annotation(labels: sitk.Image, annotation: Annotation) -> sitk.Image:
     return image_from_array(found, annotation.grid)
 
 
+def only_near(hardness: sitk.Image, labels: sitk.Image) -> sitk.Image:
+    """A hardness map that is 0 farther than 20 mm from the labels; as it was where there are none.
+
+    Of one structure only the surroundings can be right or wrong; elsewhere what looks alike was
+    dropped already, and its doubt would hide the rest.
+
+    Args:
+        hardness: float32 in [0, 1].
+        labels: uint8 on the same grid.
+    """
+    found = sitk.GetArrayViewFromImage(labels) != BACKGROUND
+    if not found.any():
+        return hardness
+    spacing = labels.GetSpacing()[::-1]
+    window = []
+    for axis, step in enumerate(spacing):
+        hit = np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))
+        reach = int(np.ceil(_SURROUNDINGS_MM / step))
+        window.append(slice(max(0, int(hit[0]) - reach), int(hit[-1]) + reach + 1))
+    inside = tuple(window)
+    values = sitk.GetArrayViewFromImage(hardness)
+    kept = np.zeros_like(values)
+    near = distance_transform_edt(~found[inside], sampling=spacing) <= _SURROUNDINGS_MM
+    kept[inside] = np.where(near, values[inside], 0)
+    return image_from_array(kept, Grid.of(hardness))
+
+
 def hangs_together(annotation: Annotation) -> bool:
     """Whether one structure was painted, as far as the slices show it.
 
-    At least seven in ten of the painted pieces lie beside painted foreground of another slice, and
-    there are at most two a slice. Beside means less than 10 mm aside, seen along the axis that the
-    slice is normal to. Two confirmed slices with foreground are needed.
+    At least seven in ten of the painted pieces lie beside painted foreground of a neighbouring
+    slice, and there are at most two a slice. Beside means less than 10 mm aside, seen along the
+    axis that the slice is normal to. Two confirmed slices with foreground are needed.
     """
     shown = [one for one in annotation.confirmed if _plane(annotation, one).any()]
     if len(shown) < 2:
         return False
-    beside = [
-        piece
-        for one in shown
-        for piece in _beside(annotation, one, [other for other in shown if other != one])
-    ]
+    beside = [piece for one in shown for piece in _beside(annotation, one, _neighbours(one, shown))]
     few = len(beside) <= _MOST_PIECES_A_SLICE * len(shown)
     return few and sum(beside) >= _LEAST_BESIDE * len(beside)
+
+
+def _neighbours(one: ConfirmedSlice, shown: list[ConfirmedSlice]) -> list[ConfirmedSlice]:
+    """The next slices on both sides, and those of other axes.
+
+    All slices together would show something beside everything.
+    """
+    alike = [other for other in shown if other.axis == one.axis and other != one]
+    before = [other for other in alike if other.index < one.index]
+    after = [other for other in alike if other.index > one.index]
+    nearest = [max(before)] if before else []
+    nearest += [min(after)] if after else []
+    return nearest + [other for other in shown if other.axis != one.axis]
 
 
 def _beside(

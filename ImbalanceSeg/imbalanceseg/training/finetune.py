@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
-from imbalanceseg.annotation.painted_result import with_annotation
+from imbalanceseg.annotation.painted_result import hangs_together, only_near, with_annotation
 from imbalanceseg.errors import Cancelled
 from imbalanceseg.inference.device import pick_device
+from imbalanceseg.inference.hardness import annotated_hardness
 from imbalanceseg.inference.memory import memory_budget
 from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.labels import UNLABELLED
@@ -47,6 +48,9 @@ from imbalanceseg.training.patient import Patient
 
 ROUNDS = 5
 _SLICES_TO_SPARE_ONE = 6
+_FOREGROUND_TO_JUDGE_BY = 300
+_NOISE_OF_DICE = 0.1
+"""Of one slice: a round that is worse by less is not worse."""
 _SHOWN_EVERY = 25
 _SLICES_FOR_NETWORK, _SLICES_FOR_ALL = 3, 5
 _SECONDS_FOR_NETWORK = 240.0
@@ -187,7 +191,14 @@ class _FineTuning:
 
     def _result(self, patient: Patient, model: Model, found: Tensor) -> Segmentation:
         result = patient.segmentation(model, found)
-        return replace(result, labels=with_annotation(result.labels, self.annotation))
+        labels, hardness = with_annotation(result.labels, self.annotation), result.hardness
+        if hardness is not None:
+            if hangs_together(self.annotation):
+                hardness = only_near(hardness, labels)
+            if result.probability is not None:
+                said = self.annotation.image
+                hardness = annotated_hardness(hardness, result.probability, said)
+        return replace(result, labels=labels, hardness=hardness)
 
     def _reached(self, patient: Patient) -> str:
         """How deep this adaptation goes."""
@@ -292,8 +303,9 @@ class _FineTuning:
                 break
             learner.advance(number)
             dice = learner.held_out_dice(lesson, number)
-            if dice is None or dice >= best:
-                best, kept = dice if dice is not None else best, number + 1
+            if dice is None or dice >= best - _NOISE_OF_DICE:
+                best, kept = max(best, -1.0 if dice is None else dice), number + 1
+                self.held_out_dice = dice
                 learner.keep()
             took = time.monotonic() - begun
             if preview is not None and number == 0:
@@ -301,7 +313,6 @@ class _FineTuning:
                 preview(self._result(patient, so_far, learner.probabilities(1)))
             if time.monotonic() + 2 * took > self.begun + self.seconds:
                 break
-        self.held_out_dice = best if best >= 0 else None
         self.arguments["rounds"] = kept
         found = learner.probabilities(kept)
         head.rounds = head.rounds[:kept]
@@ -324,13 +335,16 @@ class _FineTuning:
         return lesson
 
     def held_out_labels(self, patient: Patient) -> Tensor | None:
-        """The labels of one confirmed slice alone, where there are enough to spare one."""
+        """The labels of one confirmed slice alone, where one can be spared and shows enough."""
         confirmed = sorted(self.annotation.confirmed)
         if len(confirmed) < _SLICES_TO_SPARE_ONE:
             return None
         one = confirmed[len(confirmed) // 2]
+        plane = self.annotation.plane(one.axis, one.index)
+        if int((plane > 0).sum()) < _FOREGROUND_TO_JUDGE_BY:
+            return None
         alone = Annotation(self.annotation.grid)
-        alone.paint_slice(one.axis, one.index, self.annotation.plane(one.axis, one.index))
+        alone.paint_slice(one.axis, one.index, plane)
         return patient.labels(alone)
 
     def _told(self, stage: str, number: int, rounds: int) -> Callable[[int, float], None]:

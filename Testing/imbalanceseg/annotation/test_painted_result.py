@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from imbalanceseg.annotation.annotation import Annotation
-from imbalanceseg.annotation.painted_result import hangs_together, with_annotation
+from imbalanceseg.annotation.painted_result import hangs_together, only_near, with_annotation
 from imbalanceseg.geometry import image_from_array
 
 SHAPE = (16, 40, 40)
@@ -69,3 +69,28 @@ def test_what_was_painted_stands() -> None:
     found = sitk.GetArrayFromImage(result)
     assert np.array_equal(found[annotation.known], annotation.labels[annotation.known])
     assert result.GetSpacing() == (1.0, 1.0, 4.0)
+
+
+def test_hardness_far_from_one_structure_goes() -> None:
+    annotation = annotation_of((4, MIDDLE), (10, BESIDE))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4, 15:22, 0:7] = 1
+    hardness = image_from_array(np.ones(SHAPE, np.float32), annotation.grid)
+    near = only_near(hardness, image_from_array(labels, annotation.grid))
+    found = sitk.GetArrayFromImage(near)
+    assert near.GetSpacing() == (1.0, 1.0, 4.0)
+    assert found[4, 18, 26] == 1
+    assert found[4, 18, 27] == 0
+    assert found[9, 18, 3] == 1
+    assert found[10, 18, 3] == 0
+    empty = image_from_array(np.zeros(SHAPE, np.uint8), annotation.grid)
+    assert np.array_equal(sitk.GetArrayFromImage(only_near(hardness, empty)), np.ones(SHAPE))
+
+
+def test_many_lesions_do_not_hang_together_because_they_are_many() -> None:
+    draw = np.random.default_rng(0)
+    planes = []
+    for index in range(1, 15, 2):
+        y, x = draw.integers(0, 4, 2) * 10
+        planes.append((index, (slice(y, y + 2), slice(x, x + 2))))
+    assert not hangs_together(annotation_of(*planes))

@@ -90,6 +90,16 @@ class TestFromNothing:
         assert child.card.adaptation.slices == 3
         assert child.card.adaptation.parent == ""
 
+    def test_what_was_painted_stands_and_its_hardness_is_the_error_there(
+        self, tuned, annotation
+    ) -> None:
+        known = annotation.known
+        labels = array(tuned.segmentation.labels)
+        assert np.array_equal(labels[known], annotation.labels[known])
+        wrong = abs(array(tuned.segmentation.probability) - (annotation.labels == 1))
+        hardness = array(tuned.segmentation.hardness)
+        np.testing.assert_allclose(hardness[known], wrong[known], atol=1e-6)
+
     def test_two_classes(self) -> None:
         scan, truth = phantoms.phantom(1, classes=2)
         annotation = phantoms.painted(truth, (4, 9, 14, 19, 24))
