@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from imbalanceseg.cli.console import ProgressStyle, show_progress
-from imbalanceseg.cli.segment import DeviceOption, OutputOption, ProgressOption, print_result
+from imbalanceseg.cli.segment import (
+    ChannelOption,
+    DeviceOption,
+    MemoryOption,
+    OutputOption,
+    ProgressOption,
+    SeriesOption,
+    print_result,
+)
 from imbalanceseg.progress import ProgressEvent
 
 FROM_SCRATCH = "none"
@@ -52,17 +60,9 @@ def finetune(
     ),
     seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
     device: DeviceOption = "auto",
-    series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
-    ] = None,
-    channel: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="IMAGE", help="Further images, in order, for a model of several."),
-    ] = None,
-    memory_gb: Annotated[
-        float | None,
-        typer.Option(metavar="GB", help="Memory to take beside the scan; most of what is free."),
-    ] = None,
+    series: SeriesOption = None,
+    channel: ChannelOption = None,
+    memory_gb: MemoryOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Adapt a model to a scan from some painted slices, and segment the scan with it.

@@ -81,6 +81,20 @@ DeviceOption = Annotated[
     typer.Option(callback=_parse_device, metavar="auto|cpu|cuda[:N]", help="What to compute on."),
 ]
 
+SeriesOption = Annotated[
+    str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
+]
+ChannelOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="IMAGE", help="Further images, in order, for a model of several; repeat it."
+    ),
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(metavar="GB", help="Memory to take beside the scan; most of what is free."),
+]
+
 
 def segment(
     scan: InputArgument,
@@ -91,15 +105,8 @@ def segment(
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM Segmentation.")
     ] = False,
-    series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
-    ] = None,
-    channel: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="IMAGE", help="Further images, in order, for a model of several; repeat it."
-        ),
-    ] = None,
+    series: SeriesOption = None,
+    channel: ChannelOption = None,
     hardness: Annotated[
         Hardness | None,
         typer.Option(help="How the hardness map is made; the model's own way if not given."),
@@ -117,10 +124,7 @@ def segment(
             help="Post-processing to leave out: fill_holes, cut_leaks, largest, small.",
         ),
     ] = None,
-    memory_gb: Annotated[
-        float | None,
-        typer.Option(metavar="GB", help="Memory to take beside the scan; most of what is free."),
-    ] = None,
+    memory_gb: MemoryOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Segment a scan, or all cases of a folder.

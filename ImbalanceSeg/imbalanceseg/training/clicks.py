@@ -203,6 +203,9 @@ def _like(
             at 0 all of the half that is nearer to the click is alike.
         seed: of the sample of the rest.
     """
+    if not clicked.any():
+        # In a confirmed slice a click labels nothing.
+        return clicked
     if not (other.any() or rest.any()):
         return np.ones(len(clicked), bool)
     draw = np.random.default_rng(seed)

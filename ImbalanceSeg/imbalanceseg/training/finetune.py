@@ -43,7 +43,7 @@ from imbalanceseg.training.finetune_checks import (
 )
 from imbalanceseg.training.finetune_network import Painted, patch_sides, train_network
 from imbalanceseg.training.learner import Learner
-from imbalanceseg.training.painted_rows import Lesson, sure_voxels, teach, trust_by_class
+from imbalanceseg.training.painted_rows import sure_voxels, teach, trust_by_class
 from imbalanceseg.training.patient import Patient
 
 ROUNDS = 5
@@ -124,7 +124,7 @@ def finetune(
             :class:`~imbalanceseg.errors.Cancelled` after the first round, the best so far is kept.
         names: of the classes, where there is no model; their numbers when None.
         memory_gb: that may be taken, in GiB; most of what is free when None.
-        preview: receives a first segmentation within seconds, and better ones.
+        preview: receives the segmentation of the first round.
 
     Raises:
         InputError: the annotation is empty, has classes that the model does not have, or one class
@@ -294,7 +294,7 @@ class _FineTuning:
         for number in range(len(head.rounds)):
             begun = time.monotonic()
             try:
-                lesson = self._teach(learner, head, number, generator)
+                self._teach(learner, head, number, generator)
             except Cancelled:
                 # Whoever stops it has seen a preview: the best so far is what they get.
                 if not kept:
@@ -302,7 +302,7 @@ class _FineTuning:
                 self.progress = ignore_progress
                 break
             learner.advance(number)
-            dice = learner.held_out_dice(lesson, number)
+            dice = learner.held_out_dice(number)
             if dice is None or dice >= best - _NOISE_OF_DICE:
                 best, kept = max(best, -1.0 if dice is None else dice), number + 1
                 self.held_out_dice = dice
@@ -320,8 +320,8 @@ class _FineTuning:
 
     def _teach(
         self, learner: Learner, head: PatientHead, number: int, generator: torch.Generator
-    ) -> Lesson:
-        """Train the classifiers of a round; what they learned from."""
+    ) -> None:
+        """Train the classifiers of a round."""
         lesson = learner.lesson(number)
         for classifier in cast(nn.ModuleList, head.rounds[number]):
             teach(
@@ -332,7 +332,6 @@ class _FineTuning:
                 deadline=self.begun + self.seconds,
                 told=self._told(f"round {number + 1}", number, len(head.rounds)),
             )
-        return lesson
 
     def held_out_labels(self, patient: Patient) -> Tensor | None:
         """The labels of one confirmed slice alone, where one can be spared and shows enough."""

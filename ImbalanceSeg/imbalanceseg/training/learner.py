@@ -134,7 +134,7 @@ class Learner:
             one.kept = one.logits
 
     @torch.inference_mode()
-    def held_out_dice(self, lesson: Lesson, number: int) -> float | None:
+    def held_out_dice(self, number: int) -> float | None:
         """Mean Dice of a round on the slice that was held out, None where there is none."""
         rows = self._held
         if rows is None or not bool((rows.target > 0).any()):

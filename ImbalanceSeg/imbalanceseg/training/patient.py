@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from imbalanceseg.annotation.annotation import Annotation
 from imbalanceseg.annotation.on_grid import labels_on
 from imbalanceseg.errors import InputError
-from imbalanceseg.geometry import Grid
 from imbalanceseg.inference.maps import MapRequest, probability
 from imbalanceseg.inference.predict import Prediction, predict
 from imbalanceseg.inference.segment import LookedAt, finished, looked_at
@@ -231,11 +230,6 @@ class Patient:
         return finished(
             self.scan, prediction, model, request, self.budget, (), self.watch, again=True
         )
-
-    @property
-    def grid(self) -> Grid:
-        """Of the scan."""
-        return Grid.of(self.scan.channels[0])
 
 
 def _weights_of(network: nn.Module) -> Weights:

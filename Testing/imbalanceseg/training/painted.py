@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from imbalanceseg.annotation.annotation import Annotation
+from imbalanceseg.networks.unet3d import UNet3d
 
 SHAPE = (28, 40, 40)
 
@@ -55,3 +56,21 @@ def dice_elsewhere(found: sitk.Image, truth: sitk.Image, annotation: Annotation)
             [2 * ((p == v) & (g == v)).sum() / ((p == v).sum() + (g == v).sum()) for v in values]
         )
     )
+
+
+ONE_CHANNEL = {"features": (1, 1), "norm": "none", "out_channels": 1}
+"""Of a U-Net whose weights are set by hand."""
+CARD = {
+    "network": {"name": "unet3d", "kwargs": ONE_CHANNEL},
+    "spacing_mm": (1.0, 1.0, 1.0),
+    "channels": ({"normalization": {"scheme": "range", "low": -2, "high": 6}},),
+    "tile_voxels": (32, 32, 32),
+}
+
+
+def silent_network() -> UNet3d:
+    """All weights 0."""
+    network = UNet3d(**ONE_CHANNEL)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    return network

@@ -8,7 +8,6 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.models.write import write_bundle
-from imbalanceseg.networks.unet3d import UNet3d
 from imbalanceseg.session import Session
 
 from . import painted as phantoms
@@ -16,21 +15,10 @@ from . import painted as phantoms
 
 @pytest.fixture(scope="module")
 def nothing_model(tmp_path_factory, make_card):
-    """A model that is sure that there is nothing, nearly: a voxel's brightness decides a little."""
-    network = UNet3d(features=(1, 1), norm="none", out_channels=1)
-    for parameter in network.parameters():
-        parameter.data.zero_()
+    """A model that finds nothing anywhere."""
+    network = phantoms.silent_network()
     network.head.bias.data[0] = -3.0
-    card = make_card(
-        name="nothing",
-        network={
-            "name": "unet3d",
-            "kwargs": {"features": (1, 1), "norm": "none", "out_channels": 1},
-        },
-        spacing_mm=(1.0, 1.0, 1.0),
-        channels=({"normalization": {"scheme": "range", "low": -2, "high": 6}},),
-        tile_voxels=(32, 32, 32),
-    )
+    card = make_card(name="nothing", **phantoms.CARD)
     return write_bundle(tmp_path_factory.mktemp("parent") / "model", network, card)
 
 
@@ -97,6 +85,12 @@ def test_confirmed_slices_stay(session, balls) -> None:
     session.annotation.confirm(2, k + 1)
     session.click(point, 1)
     assert not sitk.GetArrayViewFromImage(session.result.labels)[k + 1].any()
+
+
+def test_a_click_in_a_confirmed_slice_changes_nothing(session, balls) -> None:
+    point = point_in(session.image, balls == 1)
+    session.annotation.confirm(2, session.image.TransformPhysicalPointToIndex(point)[2])
+    assert session.click(point, 1, radius_mm=0.1).changed_voxels == 0
 
 
 def test_the_clicked_voxel_gets_its_label_even_in_plain_background(session, balls) -> None:

@@ -12,8 +12,8 @@ from imbalanceseg.inference.segment import segment
 from imbalanceseg.labels import UNLABELLED
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.write import write_bundle
-from imbalanceseg.networks.unet3d import UNet3d
 from imbalanceseg.progress import ProgressEvent
+from imbalanceseg.training import learner
 from imbalanceseg.training.finetune import FineTuned, finetune
 
 from . import painted as phantoms
@@ -48,25 +48,14 @@ def tuned(scan, annotation) -> FineTuned:
 @pytest.fixture(scope="module")
 def dark_parent(tmp_path_factory, make_card) -> Model:
     """A model that is sure of the wrong thing: it finds what is dark."""
-    network = UNet3d(features=(1, 1), norm="none", out_channels=1)
-    for parameter in network.parameters():
-        parameter.data.zero_()
+    network = phantoms.silent_network()
     first, second = network.down[0][0], network.down[0][3]
     first.weight.data[0, 0, 1, 1, 1], first.bias.data[0] = -1, 1
     second.weight.data[0, 0, 1, 1, 1] = 1
     network.merge[0][0].weight.data[0, 2, 1, 1, 1] = 1
     network.merge[0][3].weight.data[0, 0, 1, 1, 1] = 1
     network.head.weight.data[0, 0], network.head.bias.data[0] = 20, -10
-    card = make_card(
-        name="dark-things",
-        network={
-            "name": "unet3d",
-            "kwargs": {"features": (1, 1), "norm": "none", "out_channels": 1},
-        },
-        spacing_mm=(1.0, 1.0, 1.0),
-        channels=({"normalization": {"scheme": "range", "low": -2, "high": 6}},),
-        tile_voxels=(32, 32, 32),
-    )
+    card = make_card(name="dark-things", **phantoms.CARD)
     return write_bundle(tmp_path_factory.mktemp("parent") / "model", network, card)
 
 
@@ -147,6 +136,18 @@ def test_the_parent_stays_as_it_is(scan, annotation, dark_parent) -> None:
     adaptation = tuned.model.card.adaptation
     assert adaptation.parent.startswith("dark-things ")
     assert adaptation.parent_sha256 == dark_parent.card.weights[0].sha256
+
+
+@pytest.mark.parametrize("with_parent", [False, True])
+def test_what_is_not_kept_in_memory_is_computed_again(
+    with_parent, scan, annotation, dark_parent, monkeypatch
+) -> None:
+    parent = dark_parent if with_parent else None
+    kept = finetune(scan, annotation, parent, depth="head", **QUICK)
+    monkeypatch.setattr(learner, "_CACHE_SHARE", 0.0)
+    again = finetune(scan, annotation, parent, depth="head", **QUICK)
+    same = array(kept.segmentation.labels) == array(again.segmentation.labels)
+    assert same.mean() > 0.999
 
 
 def test_one_click_changes_little_of_what_a_model_is_sure_of(scan, dark_parent) -> None:
