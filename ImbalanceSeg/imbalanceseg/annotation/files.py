@@ -49,11 +49,8 @@ def save_annotation(annotation: Annotation, path: str | os.PathLike[str]) -> Non
             "End the name in .seg.nrrd or .nrrd.",
         )
     image = annotation.image
-    confirmed = [[int(one.axis), int(one.index)] for one in annotation.confirmed]
-    image.SetMetaData(VERSION_KEY, str(FORMAT_VERSION))
-    image.SetMetaData(CONFIRMED_KEY, _json(confirmed))
-    if annotation.classes is not None:
-        image.SetMetaData(CLASSES_KEY, _json([int(value) for value in annotation.classes]))
+    for key, value in header_fields(annotation).items():
+        image.SetMetaData(key, value)
     write_image(image, target)
 
 
@@ -81,6 +78,28 @@ def load_annotation(path: str | os.PathLike[str], image: sitk.Image | None = Non
     if image is not None:
         _require_grid_of(image, labels, name)
         Grid.of(image).placed(labels)
+    return annotation_from(labels, name)
+
+
+def header_fields(annotation: Annotation) -> dict[str, str]:
+    """What its voxels do not say, as fields of a header: the keys above."""
+    confirmed = [[int(one.axis), int(one.index)] for one in annotation.confirmed]
+    fields = {VERSION_KEY: str(FORMAT_VERSION), CONFIRMED_KEY: _json(confirmed)}
+    if annotation.classes is not None:
+        fields[CLASSES_KEY] = _json([int(value) for value in annotation.classes])
+    return fields
+
+
+def annotation_from(labels: sitk.Image, name: str) -> Annotation:
+    """A label image, with :func:`header_fields` in its meta data or without, as an annotation.
+
+    Args:
+        labels: 0..K, 255 unlabelled.
+        name: of what it was read from, for messages.
+
+    Raises:
+        InputError: as :func:`load_annotation`.
+    """
     _require_known_version(labels, name)
     confirmed = _confirmed(labels, name)
     return Annotation.from_labels(labels, confirmed, _classes(labels, name))

@@ -73,12 +73,17 @@ def hangs_together(annotation: Annotation) -> bool:
     slice, and there are at most two a slice. Beside means less than 10 mm aside, seen along the
     axis that the slice is normal to. Two confirmed slices with foreground are needed.
     """
-    shown = [one for one in annotation.confirmed if _plane(annotation, one).any()]
+    shown = shown_in(annotation)
     if len(shown) < 2:
         return False
     beside = [piece for one in shown for piece in _beside(annotation, one, _neighbours(one, shown))]
     few = len(beside) <= _MOST_PIECES_A_SLICE * len(shown)
     return few and sum(beside) >= _LEAST_BESIDE * len(beside)
+
+
+def shown_in(annotation: Annotation) -> list[ConfirmedSlice]:
+    """The confirmed slices that show foreground."""
+    return [one for one in annotation.confirmed if _plane(annotation, one).any()]
 
 
 def _neighbours(one: ConfirmedSlice, shown: list[ConfirmedSlice]) -> list[ConfirmedSlice]:

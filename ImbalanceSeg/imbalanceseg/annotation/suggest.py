@@ -3,17 +3,19 @@
 Painting a slice resolves the hardness in it and, less and less with the distance, around it. Each
 suggestion is the slice that resolves most of what painted slices and earlier suggestions leave
 over, for its cost; as each takes its share away, suggestions keep apart, within and between axes.
+Beside the hardness counts where a structure must go on that painted slices cut through.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
-from imbalanceseg.annotation.hard_regions import HardRegions, hard_regions
+from imbalanceseg.annotation.continuation import continuation
+from imbalanceseg.annotation.hard_regions import Coarse, HardRegions, hard_regions
 from imbalanceseg.annotation.patient_order import PatientOrder
 from imbalanceseg.annotation.unresolved import FAR_MM, Unresolved
 from imbalanceseg.errors import InputError
@@ -81,6 +83,8 @@ def suggest_slices(
         require_annotation_of(result.labels, annotation)
     order = PatientOrder.of(Grid.of(result.labels))
     regions = hard_regions(result, order)
+    if annotation is not None:
+        regions = _going_on(regions, continuation(annotation, order))
     left = Unresolved(regions.amount, order, annotation)
     costs = [_cost(regions, order, axis) for axis in range(3)]
     place = _Places(regions, order)
@@ -100,6 +104,15 @@ def suggest_slices(
         )
         left.paint(axis, position)
     return chosen
+
+
+def _going_on(regions: HardRegions, expected: Coarse) -> HardRegions:
+    """Hard regions, and where painted structures are expected."""
+    if not expected.any():
+        return regions
+    if not regions.name:
+        return replace(regions, amount=expected, name="painted structure")
+    return replace(regions, amount=regions.amount + expected)
 
 
 def _best(left: Unresolved, costs: list[NDArray[np.float64]]) -> tuple[int, int, float] | None:
