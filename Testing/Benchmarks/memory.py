@@ -4,7 +4,8 @@
         [--picture FILE] [--json FILE]
 
 The scan is resampled to SIZE x SIZE x 1.17 SIZE voxels over its own extent, int16, so that anatomy
-and answer stay and the number of voxels grows. Each size runs in a process of its own.
+and answer stay and the number of voxels grows. Each size runs in a process of its own, and what
+the command writes is measured after what it segments.
 """
 
 from __future__ import annotations
@@ -80,27 +81,36 @@ def enlarged(scan: str, size: int, path: Path) -> None:
 
 
 def run(scan: str, model: str, memory_gb: float, result: Path) -> None:
-    """Segment, and say what it took beside the scan itself."""
-    from imbalanceseg.inference.segment import segment
-    from imbalanceseg.io import read_image
+    """Segment and write, and say what each took beside the scan itself."""
+    from imbalanceseg.models.bundle import load_model
+    from imbalanceseg.session import Session
 
-    image = read_image(scan)
-    voxels = image.GetNumberOfPixels()
-    scan_mib = voxels * image.GetSizeOfPixelComponent() / 2**20
+    loaded = load_model(model)
+    session = Session.open(scan, model=loaded)
+    voxels = session.image.GetNumberOfPixels()
+    scan_mib = voxels * session.image.GetSizeOfPixelComponent() / 2**20
     began = time.perf_counter()
-    found = segment(image, model, maps=("hardness",), hardness="entropy", memory_gb=memory_gb)
-    seconds = time.perf_counter() - began
+    found = session.segment(loaded, hardness="entropy", memory_gb=memory_gb)
+    segmented = time.perf_counter()
     row: dict[str, Any] = {
         "voxels": voxels,
-        "seconds": round(seconds, 1),
+        "seconds": round(segmented - began, 1),
         "stages": dict(found.seconds),
         "peak_mib": round(_status("VmHWM")),
         "scan_mib": round(scan_mib),
         "beside_scan_mib": round(_status("VmHWM") - scan_mib),
-        "swapped_mib": round(_status("VmSwap")),
         "notes": list(found.notes),
     }
+    _forget_peak()
+    session.write(result.parent / "written")
+    row["written_seconds"] = round(time.perf_counter() - segmented, 1)
+    row["written_beside_scan_mib"] = round(_status("VmHWM") - scan_mib)
+    row["swapped_mib"] = round(_status("VmSwap"))
     result.write_text(json.dumps(row), encoding="utf-8")
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _status(name: str) -> float:

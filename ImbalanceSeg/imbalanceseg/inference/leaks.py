@@ -35,7 +35,7 @@ _AIRWAY_MM = 10.0
 _OFFSETS = np.array([o for o in product((-1, 0, 1), repeat=3) if o > (0, 0, 0)])
 
 
-def leaks(airway: Mask, root: Mask, spacing_mm: tuple[float, float, float]) -> Mask:
+def leaks(voxels: _Numbers, root: Mask, spacing_mm: tuple[float, float, float]) -> Mask:
     """What lies behind a neck and is much wider than it, as no part of an airway is.
 
     A wave runs from the root through the airway. Every 2.5 mm of it falls apart into fronts, one
@@ -47,26 +47,21 @@ def leaks(airway: Mask, root: Mask, spacing_mm: tuple[float, float, float]) -> M
     than 15 mm from the root are no necks.
 
     Args:
-        airway: ``[z, y, x]``.
-        root: where the wave starts, the trachea, on the same grid.
+        voxels: ``[N, 3]`` places ``(z, y, x)`` of airway and root, in the order of the array.
+        root: ``[N]``, where the wave starts, the trachea.
         spacing_mm: along the array's axes.
 
     Returns:
-        The part of ``airway`` to remove; never of ``root``, nor of what does not hang on it.
-        Beside masks of the array's size, time and memory follow the number of voxels within both.
+        ``[N]``, what to remove; never of ``root``, nor what does not hang on it. Time and memory
+        follow the number of voxels.
 
     Source: that a front which explodes shows a leak is from region growing by wave fronts,
     Schlathölter et al., Proc. SPIE 4684, 2002; bands, passages and limits are ours.
     """
-    found = np.zeros(airway.shape, np.bool_)
-    voxels = np.argwhere(airway | root)
-    start = root[tuple(voxels.T)]
-    if not start.any() or start.all():
-        return found
-    fronts = _fronts(voxels, start, np.asarray(spacing_mm, np.float64))
-    removed = _behind_necks(fronts)[fronts.of_voxel]
-    found[tuple(voxels[removed].T)] = True
-    return found
+    if not root.any() or root.all():
+        return np.zeros(len(voxels), np.bool_)
+    fronts = _fronts(voxels, root, np.asarray(spacing_mm, np.float64))
+    return _behind_necks(fronts)[fronts.of_voxel]
 
 
 @dataclass(frozen=True)

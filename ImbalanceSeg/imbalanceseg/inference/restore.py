@@ -19,6 +19,7 @@ from imbalanceseg.models.card import ModelCard
 Restored = dict[str, NDArray[np.generic]]
 
 _SLAB_VOXELS = 2**24
+_SHARE = 0.75
 
 
 def restored(
@@ -57,7 +58,7 @@ def restored(
         if "probability" in kept:
             found["probability"][span] = foreground
     named = dict(zip(request.names, maps[request.classes :], strict=True))
-    if request.hardness == "entropy":
+    if request.hardness == "entropy" and "hardness" in kept:
         named["hardness"] = entropy(maps[: request.classes].float())
     for name in kept:
         if name in named:
@@ -74,14 +75,17 @@ def unseen(target: Grid, kept: Sequence[str]) -> Restored:
 
 
 def affordable(names: Sequence[str], voxels: int, budget: int) -> tuple[list[str], list[str]]:
-    """Which float32 images of so many voxels half of a budget can hold, and which it cannot.
+    """Which float32 images of so many voxels a budget can hold, and which it cannot.
+
+    Beside them it holds the labels and a copy of one of them, which comes to be whenever an array
+    becomes an image or a file; a quarter is left for all else.
 
     Args:
         names: the most wanted first.
         voxels: of each.
         budget: bytes.
     """
-    count = int(budget / 2 // (4 * voxels))
+    count = max(0, int((_SHARE * budget - voxels) / (4 * voxels)) - 1)
     return list(names[:count]), list(names[count:])
 
 

@@ -15,7 +15,7 @@ from imbalanceseg.inference.channels import input_channels, slices_of
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.maps import MapRequest, map_request
 from imbalanceseg.inference.memory import memory_budget
-from imbalanceseg.inference.postprocess import cleaned_labels, require_steps
+from imbalanceseg.inference.postprocess import clean, require_steps
 from imbalanceseg.inference.predict import Prediction, predict
 from imbalanceseg.inference.restore import Restored, affordable, restored, unseen
 from imbalanceseg.inference.segmentation import Segmentation
@@ -175,7 +175,12 @@ def finished(
         result = _images(arrays, grids, Grid.of(scan.channels[0]))
         arrays.clear()
     with watch.stage("post-process"):
-        result["labels"] = cleaned_labels(result["labels"], card, without, scan.channels[0])
+        grid = Grid.of(result["labels"])
+        # The image goes first: there may be no room for it beside the array.
+        labels = sitk.GetArrayFromImage(result.pop("labels"))
+        clean(labels, grid, card, without, scan.channels[0], budget)
+        result["labels"] = image_from_array(labels, grid)
+        del labels
     if not sitk.GetArrayViewFromImage(result["labels"]).any():
         notes.append(f"The {model.name} model found nothing in this image.")
     if scan.flat is not None:
@@ -256,15 +261,17 @@ def _looked_at(
 def _images(
     arrays: Sequence[Restored], grids: Sequence[Grid], target: Grid
 ) -> dict[str, sitk.Image]:
-    """The pieces of every map put together, as images on the scan's grid."""
+    """The pieces of every map put together, as images on the scan's grid; each is let go of."""
     if len(grids) == 1:
-        return {name: image_from_array(one, grids[0]) for name, one in arrays[0].items()}
+        return {
+            name: image_from_array(one.pop(name), grids[0]) for one in arrays for name in [*one]
+        }
     whole = target.oriented_lps()
-    stacked = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
-    return {
-        name: resample(image_from_array(array, whole), target, "nearest")
-        for name, array in stacked.items()
-    }
+    images = {}
+    for name in [*arrays[0]]:
+        stacked = np.concatenate([one.pop(name) for one in arrays])
+        images[name] = resample(image_from_array(stacked, whole), target, "nearest")
+    return images
 
 
 def _flat(volume: sitk.Image, image: sitk.Image) -> sitk.Image:

@@ -34,7 +34,12 @@ def tracheal_column(ct: sitk.Image) -> sitk.Image | None:
     if ct.GetNumberOfPixels() > _LARGE_VOXELS:
         # The trachea is wide: its column in half a millimetre is the same, and far smaller.
         grid = grid.with_spacing(tuple(max(_FINEST_MM, step) for step in grid.spacing_mm))
-    upright = resample(ct, grid, "nearest")
+    # In a function of its own: the copy is large, and gone before the next one is made.
+    column = _upright_column(resample(ct, grid, "nearest"))
+    return None if column is None else resample(column, Grid.of(ct), "nearest")
+
+
+def _upright_column(upright: sitk.Image) -> sitk.Image | None:
     values = sitk.GetArrayViewFromImage(upright)
     longest = _longest_column(values, float(np.prod(upright.GetSpacing()[:2])))
     if len(longest) * upright.GetSpacing()[2] < _MIN_LENGTH_MM:
@@ -42,7 +47,7 @@ def tracheal_column(ct: sitk.Image) -> sitk.Image | None:
     mask = np.zeros(values.shape, np.uint8)
     for k, disc in longest:
         mask[k] = disc
-    return resample(image_from_array(mask, Grid.of(upright)), Grid.of(ct), "nearest")
+    return image_from_array(mask, Grid.of(upright))
 
 
 def _longest_column(values: NDArray[np.number], pixel_mm2: float) -> _Column:

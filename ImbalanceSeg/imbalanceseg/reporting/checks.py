@@ -26,7 +26,6 @@ NEEDED_PACKAGES = (
     "scikit-image",
     "connected-components-3d",
     "edt",
-    "fill-voids",
     "matplotlib",
     "safetensors",
     "pydantic",

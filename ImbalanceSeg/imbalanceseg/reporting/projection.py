@@ -118,7 +118,8 @@ def _relief(scene: Scene, segments: tuple[SegmentInfo, ...], view: View) -> np.n
 
     through = 2 - view.through
     labels = np.flip(scene.labels, through) if view.from_high_end else scene.labels
-    first = (labels > 0).argmax(axis=through)
+    # Row by row, because a mask of the whole scan would take as much memory as its labels.
+    first = np.stack([(plane > 0).argmax(axis=through - 1) for plane in labels])
     label = np.take_along_axis(labels, np.expand_dims(first, through), axis=through)
     fine = np.ix_(_fine_index(scene, 2), _fine_index(scene, view.horizontal))
     label = label.squeeze(through)[fine]

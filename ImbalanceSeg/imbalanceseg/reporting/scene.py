@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from imbalanceseg.geometry import Grid, require_same_grid, resample
+from imbalanceseg.geometry import Grid, require_same_grid
 from imbalanceseg.inference.segmentation import Segmentation
 
 _LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
@@ -29,6 +29,7 @@ class Scene:
         cosines: 3x3 directions of the axes in LPS.
         window: lowest and highest displayed intensity.
         focus: index (x, y, z) of the three displayed planes.
+        sources: images whose memory the arrays are in, which must not go before them.
     """
 
     image: np.ndarray
@@ -39,25 +40,25 @@ class Scene:
     cosines: np.ndarray
     window: tuple[float, float]
     focus: tuple[int, int, int]
+    sources: tuple[sitk.Image, ...] = ()
 
     @classmethod
     def of(
         cls, image: sitk.Image, result: Segmentation, window: Mapping[str, float] | None
     ) -> Scene:
-        """Turn a case for drawing.
+        """Turn a case for drawing; nothing is copied.
 
         Raises:
             GeometryError: the labels or the map do not lie on the image's grid.
         """
         require_same_grid(image, result.labels, ("image", "labels"))
         grid = Grid.of(image).oriented_lps()
-        turned = sitk.GetArrayFromImage(resample(image, grid))
-        labels = sitk.GetArrayFromImage(resample(result.labels, grid, "nearest"))
+        turned, labels = _turned(image), _turned(result.labels)
         heat, name = _heat_of(result)
         heat_array = None
         if heat is not None:
             require_same_grid(image, heat, ("image", f"{name} map"))
-            heat_array = sitk.GetArrayFromImage(resample(heat, grid, "nearest"))
+            heat_array = _turned(heat)
         return cls(
             image=turned,
             labels=labels,
@@ -67,6 +68,7 @@ class Scene:
             cosines=grid.matrix,
             window=_window(turned, window),
             focus=_focus(labels),
+            sources=(image, result.labels) if heat is None else (image, result.labels, heat),
         )
 
     def letters(self, axis: int) -> tuple[str, str]:
@@ -80,6 +82,17 @@ class Scene:
         low = "".join(_LETTERS[a][int(column[a] < 0)] for a in leaning[:2])
         high = "".join(_LETTERS[a][int(column[a] > 0)] for a in leaning[:2])
         return low, high
+
+
+def _turned(image: sitk.Image) -> np.ndarray:
+    """The voxels ``[z, y, x]`` on the axes of :meth:`Grid.oriented_lps`, in the image's memory."""
+    grid = Grid.of(image)
+    # Cosines between old axes (rows) and new ones: each new axis is an old one, maybe reversed.
+    cosines = grid.matrix.T @ grid.oriented_lps().matrix
+    old = np.abs(cosines).argmax(axis=0)
+    reverse = cosines[old, range(3)] < 0
+    array = sitk.GetArrayViewFromImage(image).transpose([2 - axis for axis in old[::-1]])
+    return array[tuple(slice(None, None, -1 if back else 1) for back in reverse[::-1])]
 
 
 def _heat_of(result: Segmentation) -> tuple[sitk.Image | None, str]:
