@@ -176,7 +176,7 @@ class Session:
             model: what to start from; None begins from the painted slices alone. Give the model
                 that was shipped, not an earlier child: the annotation holds all that child knew.
             device: as :meth:`segment`.
-            progress: receives stage ``"finetune"`` with the loss.
+            progress: receives stage ``"finetune"`` with ``loss`` and ``held_out_dice``.
             settings: further arguments of :func:`~imbalanceseg.training.finetune.finetune`.
 
         Raises:
@@ -255,6 +255,10 @@ class Session:
         if earlier.annotation is not None:
             self._annotation = earlier.annotation
         return True
+
+    def forget_earlier(self) -> None:
+        """Let go of what :meth:`undo` would bring back: of a large scan that is gigabytes."""
+        self._earlier.clear()
 
     def _segmented(self) -> Segmentation:
         if self.result is None:

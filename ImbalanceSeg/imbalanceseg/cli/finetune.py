@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +25,7 @@ from imbalanceseg.cli.segment import (
 from imbalanceseg.progress import ProgressEvent
 
 FROM_SCRATCH = "none"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class DepthName(StrEnum):
@@ -55,6 +59,9 @@ def finetune(
     seconds: Annotated[
         float, typer.Option(metavar="N", help="Wall time, until the segmentation is there.")
     ] = 60.0,
+    iterations: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps a round, instead of what time allows.")
+    ] = None,
     depth: Annotated[DepthName, typer.Option(help="How deep the model is trained.")] = (
         DepthName.AUTO
     ),
@@ -63,12 +70,16 @@ def finetune(
     series: SeriesOption = None,
     channel: ChannelOption = None,
     memory_gb: MemoryOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the adaptation in DIR that was stopped.")
+    ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Adapt a model to a scan from some painted slices, and segment the scan with it.
 
     DIR receives what `imbalanceseg segment` writes, and the adapted model in DIR/model, which
-    --model takes. The model it was adapted from stays as it is.
+    --model takes. The model it was adapted from stays as it is. What was stopped goes on with
+    --resume and the same arguments.
     """
     from imbalanceseg.annotation.files import load_annotation
     from imbalanceseg.models.bundle import load_model
@@ -83,16 +94,34 @@ def finetune(
         session = Session.open(scan, series, channel or (), parent)
         session.annotation = load_annotation(annotation, session.image)
         tell(ProgressEvent("read", 1, 1, scan.name))
-        with output_folder(output):
+        with output_folder(output), _resumable(output / CHECKPOINT):
             tuned = session.finetune(
                 parent,
                 device,
                 tell,
                 depth=depth.value,
                 seconds=seconds,
+                iterations=iterations,
                 seed=seed,
                 memory_gb=memory_gb,
+                checkpoint=output / CHECKPOINT,
+                resume=resume,
+                seconds_used=time.perf_counter() - start,
             )
             session.model = tuned.save(output / "model")
             files = session.write(output, progress=tell)
+            (output / CHECKPOINT).unlink()
     print_result(session, files, time.perf_counter() - start, progress, dicom_seg=False)
+
+
+@contextmanager
+def _resumable(checkpoint: Path) -> Iterator[None]:
+    """Whoever stops an adaptation is told that nothing is lost."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        if checkpoint.exists():
+            print("The last checkpoint is kept: go on with --resume.", file=sys.stderr)
+        raise

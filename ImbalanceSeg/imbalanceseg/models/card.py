@@ -113,7 +113,7 @@ class Adaptation(_Part):
         depth: how deep it was trained, see :mod:`imbalanceseg.training.finetune`.
         seed: of everything random.
         seconds: that it took.
-        held_out_dice: of a confirmed slice that it did not learn from, or None.
+        held_out_dice: of a confirmed slice, by the same training without that slice, or None.
     """
 
     parent: str = ""

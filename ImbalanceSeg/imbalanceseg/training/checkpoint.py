@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,15 +89,11 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     if state.average is not state.network:
         tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
-    for number, moments in state.optimizer.state_dict()["state"].items():
-        kept = {k: v for k, v in moments.items() if isinstance(v, Tensor)}
-        tensors |= {f"optimizer.{number}.{k}": v for k, v in kept.items()}
+    tensors |= {f"optimizer.{k}": v for k, v in moments_of(state.optimizer).items()}
     for name, places in state.hard_places.items():
         tensors[f"hard.{name}"] = torch.from_numpy(places)
     metadata = {"format": _FORMAT, "standing": json.dumps(asdict(state.standing))}
-    with atomic_path(path) as file:
-        contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(contiguous, file, metadata=metadata)
+    write_tensors(tensors, path, metadata)
 
 
 def load_checkpoint(state: TrainingState, path: str | os.PathLike[str]) -> None:
@@ -112,13 +109,13 @@ def load_checkpoint(state: TrainingState, path: str | os.PathLike[str]) -> None:
                 raise ValueError(f"it has format {metadata['format']}, not {_FORMAT}")
             standing = json.loads(metadata["standing"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        state.network.load_state_dict(_part(tensors, "network."))
+        state.network.load_state_dict(part_of(tensors, "network."))
         if state.average is not state.network:
-            state.average.load_state_dict(_part(tensors, "average."))
-        _restore(state.optimizer, _part(tensors, "optimizer."))
+            state.average.load_state_dict(part_of(tensors, "average."))
+        restore_moments(state.optimizer, part_of(tensors, "optimizer."))
         plateau = Plateau(**standing.pop("plateau"))
         state.standing = Standing(**standing, plateau=plateau)
-        state.hard_places = {k: v.numpy() for k, v in _part(tensors, "hard.").items()}
+        state.hard_places = {k: v.numpy() for k, v in part_of(tensors, "hard.").items()}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -130,16 +127,41 @@ def load_checkpoint(state: TrainingState, path: str | os.PathLike[str]) -> None:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """The weights alone, float32."""
+    write_tensors(network.state_dict(), path)
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """One safetensors file, whole or not at all.
+
+    Args:
+        tensors: on any device.
+        path: of the file.
+        metadata: of its header.
+    """
     with atomic_path(path) as file:
-        weights = network.state_dict().items()
-        save_file({k: v.detach().cpu().contiguous() for k, v in weights}, file)
+        contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(contiguous, file, metadata=metadata)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer remembers, by number of the parameter and name."""
+    return {
+        f"{number}.{name}": value
+        for number, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Let an optimizer remember what :func:`moments_of` gave."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -73,3 +73,14 @@ def require_labels(annotation: Annotation, parent: Model | None) -> int:
             "Use the labels of the model, or start without one.",
         )
     return len(parent.segments) + 1
+
+
+def origin(parent: Model | None, annotation: Annotation) -> dict[str, Any]:
+    """What a model is adapted from and to, for :class:`~imbalanceseg.models.card.Adaptation`."""
+    return {
+        "parent": "" if parent is None else f"{parent.name} {parent.version}",
+        "parent_sha256": "" if parent is None else parent.card.weights[0].sha256,
+        "annotation_sha256": annotation_sha256(annotation),
+        "labelled_voxels": int(annotation.known.sum()),
+        "slices": len(annotation.confirmed),
+    }

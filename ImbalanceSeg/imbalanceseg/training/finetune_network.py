@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,15 @@ from torch import Tensor, nn
 from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.labels import UNLABELLED
 from imbalanceseg.losses.partial_label import partial_label_loss
+from imbalanceseg.models.card import NetworkSpec
+from imbalanceseg.networks.blocks import set_statistics
+from imbalanceseg.networks.factory import create_network
 from imbalanceseg.planning.imbalance import Sampling
+from imbalanceseg.training.checkpoint import moments_of, restore_moments
 from imbalanceseg.training.painted_case import PaintedCase
+from imbalanceseg.training.painted_rows import sure_voxels, trust_by_class
 from imbalanceseg.training.patches import PatchSource
+from imbalanceseg.training.patient import Patient
 from imbalanceseg.training.recipe import Augmentation
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
@@ -31,6 +38,8 @@ _ENCODERS = (
 )
 """Names under which the networks keep the half that goes down."""
 _RATE_AFRESH, _RATE_TRAINED = 2e-3, 3e-4
+_FEATURES = (8, 16, 32)
+"""Of a network from scratch: what a processor trains in a minute."""
 _PATCH_VOXELS = 48**3
 _THICK = 3.0
 _AUGMENTATION = Augmentation(
@@ -50,6 +59,32 @@ _AUGMENTATION = Augmentation(
     inverted_gamma=0.0,
     mirror=0.0,
 )
+
+
+class Begun:
+    """How far the training of a network has come.
+
+    Args:
+        step: steps done.
+        seconds: that they took.
+        remembered: the optimizer, or its moments as they were kept.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        seconds: float,
+        remembered: torch.optim.Optimizer | Mapping[str, Tensor],
+    ) -> None:
+        self.step, self.seconds = step, seconds
+        self._remembered = remembered
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        """Of the optimizer, by number of the parameter and name."""
+        if isinstance(self._remembered, torch.optim.Optimizer):
+            return moments_of(self._remembered)
+        return self._remembered
 
 
 @dataclass(frozen=True)
@@ -85,7 +120,9 @@ def train_network(
     iterations: int | None,
     device: torch.device,
     told: Callable[[int, float], None],
-) -> int:
+    begin: Begun | None = None,
+    between: Callable[[Begun], bool] = lambda begun: False,
+) -> Begun:
     """Train until the time is over; the network is changed in place and left in evaluation mode.
 
     Args:
@@ -95,13 +132,16 @@ def train_network(
         afresh: it has random weights yet.
         patch: voxels along each axis.
         seed: of the patches.
-        seconds: that it may take.
+        seconds: that it may take, with those that ``begin`` tells of.
         iterations: at most, None for no limit.
         device: where it is trained.
         told: called with every step and its loss.
+        begin: what was done before, with the network as it was then.
+        between: called after every step but the last; True when it has used the network, whose
+            mode, device and random numbers are then put back.
 
     Returns:
-        Steps done.
+        What is done.
     """
     case = PaintedCase(
         painted.image.numpy(), painted.labels.numpy(), painted.kept.numpy().astype(np.int32)
@@ -121,13 +161,19 @@ def train_network(
     network.train()
     rate = _RATE_AFRESH if afresh else _RATE_TRAINED
     optimizer = torch.optim.AdamW(trained, rate, weight_decay=1e-4)
-    begun, step = time.monotonic(), 0
+    step, before = 0, 0.0
+    if begin is not None:
+        step, before = begin.step, begin.seconds
+        restore_moments(optimizer, begin.moments)
+    begun = now = time.monotonic()
+    took = 0.0
     while iterations is None or step < iterations:
-        share = (time.monotonic() - begun) / seconds
-        if iterations is not None:
-            share = max(share, step / iterations)
-        if share >= 1:
+        passed = before + now - begun
+        # A step that would not end in time is not begun, except the very first.
+        if passed + (took if step else 0) >= seconds:
             break
+        # What time does must not show where steps are counted.
+        share = passed / seconds if iterations is None else step / iterations
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 10) * (1 - share) ** 0.9
         batch = source.batch(step, 1).each(lambda x: x.to(device))
@@ -142,10 +188,73 @@ def train_network(
         optimizer.step()
         told(step, float(loss.detach()))
         step += 1
+        took = time.monotonic() - now
+        passed = before + time.monotonic() - begun
+        if passed < seconds and step != iterations:
+            random = torch.get_rng_state()
+            if between(Begun(step, passed, optimizer)):
+                network.to(device, memory_format=fast_layout(device))  # type: ignore[call-overload]
+                network.train()
+            torch.set_rng_state(random)
+        now = time.monotonic()
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     network.to("cpu").eval()
-    return step
+    return Begun(step, before + time.monotonic() - begun, optimizer)
+
+
+def scratch_network(
+    patient: Patient, outputs: int, seed: int
+) -> tuple[NetworkSpec, nn.Module, float]:
+    """A small 3D U-Net that has seen nothing yet but the intensities of a scan.
+
+    Args:
+        patient: the scan.
+        outputs: channels of the logits.
+        seed: of the weights.
+
+    Returns:
+        What it is, itself, and the seconds that it will take to see all of the scan.
+    """
+    arguments: dict[str, Any] = {
+        "in_channels": patient.volume.shape[1],
+        "out_channels": outputs,
+        "features": _FEATURES,
+        "norm": "fixed",
+    }
+    spec = NetworkSpec(name="unet3d", kwargs=arguments)
+    torch.manual_seed(seed)
+    network = create_network(spec.name, **spec.kwargs).eval()
+    middle = patient.middle(network)
+    begun = time.monotonic()
+    set_statistics(network, [middle])
+    took = time.monotonic() - begun
+    return spec, network, took * patient.volume.numel() / middle.numel()
+
+
+def sure_of(
+    patient: Patient, labels: Tensor, classes: Sequence[int] | None, outputs: int
+) -> tuple[Tensor, Tensor]:
+    """What the network was sure of where nobody has said anything.
+
+    Args:
+        patient: the scan, seen by the network or by none.
+        labels: uint8 ``[Z, Y, X]``; 255 unlabelled.
+        classes: that were looked for, None for all.
+        outputs: channels of the logits.
+
+    Returns:
+        Its class plus 1, int32 ``[Z, Y, X]``, 0 elsewhere; and how far each class is believed.
+    """
+    count = max(2, outputs)
+    if patient.seen is None:
+        return torch.zeros(labels.shape, dtype=torch.int32), torch.ones(count)
+    start, flat = patient.start_logits(), labels.flatten()
+    sure, said = sure_voxels(start)
+    known = flat != UNLABELLED
+    trust = trust_by_class(start[:, known], flat[known].long(), classes, count)
+    kept = torch.where(sure & ~known, said + 1, 0).to(torch.int32)
+    return kept.view(labels.shape), trust
 
 
 def patch_sides(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -30,15 +32,19 @@ _PAINTED, _KEPT, _HELD_OUT = 1, 2, 3
 
 
 @dataclass
-class _Seen:
-    """A tile, what the first classifier sees of it where that is kept, and the latest logits."""
+class _Sight:
+    """A tile, and what the first classifier sees of it where that is kept."""
 
     tile: Tile
-    image: Tensor
-    behind: Tensor | None
     columns: Tensor | None = None
-    logits: Tensor | None = None
-    kept: Tensor | None = None
+
+
+@dataclass
+class _Thought:
+    """What a head thinks of a tile: the logits of the latest round and of the best one."""
+
+    latest: Tensor | None = None
+    best: Tensor | None = None
 
 
 class Learner:
@@ -51,6 +57,8 @@ class Learner:
         held_out: the same of a slice that is not learned from but measured on, or None.
         classes: foreground classes that were looked for, or None for all.
         seed: of everything random.
+        beside: another learner of the same scan, labels and kind of head, which shares what the
+            first classifier sees.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class Learner:
         held_out: Tensor | None,
         classes: Sequence[int] | None,
         seed: int,
+        beside: Learner | None = None,
     ) -> None:
         self._patient, self._head, self._classes = patient, head, classes
         rng = np.random.default_rng(seed)
@@ -75,29 +84,45 @@ class Learner:
         wanted.ravel()[self._sure(labels, rng)] = _KEPT
         wanted.ravel()[known] = _PAINTED
         wanted[spared.numpy()] = _HELD_OUT
-        volume, _, self._inside = patient.padded(head)
-        self._wanted = torch.zeros(volume.shape[2:], dtype=torch.uint8)
+        shape, self._inside = patient.padded_shape(head)
+        self._wanted = torch.zeros(shape, dtype=torch.uint8)
         self._wanted[self._inside] = torch.from_numpy(wanted)
-        self._labels = torch.full(volume.shape[2:], UNLABELLED, dtype=torch.uint8)
+        self._labels = torch.full(shape, UNLABELLED, dtype=torch.uint8)
         self._labels[self._inside] = labels
-        self._seen = [
-            _Seen(tile, image, behind)
-            for tile, image, behind in patient.patches(
-                head, patient.tiles(head, self._wanted.numpy() > 0)
-            )
-        ]
-        size = sum(one.image[0, 0].numel() for one in self._seen)
+        if beside is None:
+            tiles = patient.tiles(head, self._wanted.numpy() > 0)
+            self._sights = [_Sight(tile) for tile in tiles]
+        else:
+            self._sights = beside._sights
+        self._thoughts = [_Thought() for _ in self._sights]
+        size = sum(prod(one.tile.sides) for one in self._sights)
+        self._share_seen = size / prod(shape)
         self._caching = 4 * head.own_channels * size < _CACHE_SHARE * patient.budget
         self._held: Rows | None = None
+        self._look_seconds = self._lesson_seconds = self._advance_seconds = 0.0
+
+    @torch.inference_mode()
+    def look(self) -> None:
+        """Make what the first classifier sees, where memory allows to keep it."""
+        if not self._caching:
+            return
+        begun = time.monotonic()
+        for one in self._sights:
+            self._columns(one)
+        self._look_seconds = time.monotonic() - begun
 
     @torch.inference_mode()
     def lesson(self, number: int) -> Lesson:
         """What the classifiers of a round are to learn, with the rounds before it as they are."""
+        begun = time.monotonic()
         groups: dict[int, list[Rows]] = {_PAINTED: [], _KEPT: [], _HELD_OUT: []}
         wanted = self._wanted.clone()
-        for one in self._seen:
-            rows = self._head.with_context(self._columns(one), self._logits(one, number))
-            start = self._head.start(one.behind)
+        for one, thought in zip(self._sights, self._thoughts, strict=True):
+            columns, start = self._columns(one)
+            latest = thought.latest
+            if number and not self._caching:
+                latest = self._head.logits(columns, start, number)
+            rows = self._head.with_context(columns, latest)
             mine = torch.zeros(one.tile.sides, dtype=torch.bool)
             mine[_within(one.tile)] = True
             labels = self._labels[one.tile.seen].flatten()
@@ -108,6 +133,7 @@ class Learner:
                 found.append(Rows(rows[0].flatten(1)[:, at].clone(), first, labels[at].long()))
             # A voxel that two tiles keep is taken once.
             wanted[one.tile.kept] = 0
+        self._lesson_seconds = time.monotonic() - begun
         painted, kept, held = (_joined(groups[kind]) for kind in (_PAINTED, _KEPT, _HELD_OUT))
         self._held = held if len(held) else None
         if painted.start is None:
@@ -123,15 +149,16 @@ class Learner:
         """Let a round, now that it is taught, say what it thinks of every tile."""
         if not self._caching:
             return
-        for one in self._seen:
-            one.logits = self._head.answered(
-                number, self._columns(one), one.logits, self._head.start(one.behind)
-            )
+        begun = time.monotonic()
+        for one, thought in zip(self._sights, self._thoughts, strict=True):
+            columns, start = self._columns(one)
+            thought.latest = self._head.answered(number, columns, thought.latest, start)
+        self._advance_seconds = time.monotonic() - begun
 
     def keep(self) -> None:
         """The latest round is the best so far."""
-        for one in self._seen:
-            one.kept = one.logits
+        for thought in self._thoughts:
+            thought.best = thought.latest
 
     @torch.inference_mode()
     def held_out_dice(self, number: int) -> float | None:
@@ -153,24 +180,37 @@ class Learner:
     @torch.inference_mode()
     def probabilities(self, rounds: int) -> Tensor:
         """What the first rounds say of the scan, ``[K, ...]``; of those that were kept at once."""
-        whole = len(self._seen) == 1 and self._seen[0].tile.sides == tuple(self._wanted.shape)
-        known = self._seen[0].kept if whole and self._caching else None
+        known = self._thoughts[0].best if self._at_once else None
         if known is None:
             return self._patient.probabilities(self._head.until(rounds))
         return probability(known)[0][(slice(None), *self._inside)].clone()
 
-    def _columns(self, one: _Seen) -> Tensor:
-        if one.columns is not None:
-            return one.columns
-        columns = self._head.columns(one.image, one.behind)
+    def probabilities_seconds(self, rounds: int) -> float:
+        """What :meth:`probabilities` will take, by what it took for some of the tiles."""
+        if self._at_once:
+            return 0.0
+        if self._caching:
+            seconds = self._look_seconds + rounds * self._advance_seconds
+        else:
+            # The latest lesson looked anew, and at all rounds but the latest.
+            seconds = self._lesson_seconds * (1 + 1 / max(1, rounds - 1))
+        return seconds / self._share_seen
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether all of the scan is thought of already."""
+        whole = tuple(self._wanted.shape)
+        return self._caching and len(self._sights) == 1 and self._sights[0].tile.sides == whole
+
+    def _columns(self, one: _Sight) -> tuple[Tensor, Tensor | None]:
+        """What the first classifier sees of a tile, and the network's logits there."""
+        if one.columns is not None and not self._head.features:
+            return one.columns, None
+        image, behind = self._patient.patch(self._head, one.tile)
+        columns = self._head.columns(image, behind) if one.columns is None else one.columns
         if self._caching:
             one.columns = columns
-        return columns
-
-    def _logits(self, one: _Seen, rounds: int) -> Tensor | None:
-        if not rounds or self._caching:
-            return one.logits
-        return self._head.logits(self._columns(one), self._head.start(one.behind), rounds)
+        return columns, self._head.start(behind)
 
     def _sure(self, labels: Tensor, rng: np.random.Generator) -> NDArray[np.int64]:
         """Some of the voxels where the network is sure and nobody has said anything."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 from imbalanceseg.annotation.annotation import Annotation
 from imbalanceseg.annotation.on_grid import labels_on
 from imbalanceseg.errors import InputError
+from imbalanceseg.inference.blend import Blend
 from imbalanceseg.inference.maps import MapRequest, probability
 from imbalanceseg.inference.predict import Prediction, predict
 from imbalanceseg.inference.segment import LookedAt, finished, looked_at
 from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.inference.stopwatch import Stopwatch
-from imbalanceseg.inference.tiles import padded_to, through_tiles
+from imbalanceseg.inference.tiles import padded_to
 from imbalanceseg.inference.tiling import Needed, Tile, fewest_tiles
 from imbalanceseg.inference.working_volume import WorkingVolume
 from imbalanceseg.models.bundle import Model
@@ -69,7 +69,6 @@ class Patient:
         self.network: nn.Module | None = None
         self.spec: NetworkSpec | None = None
         self.seen: Tensor | None = None
-        self.look_seconds = 0.0
         self.device, self.backend = "cpu", "PyTorch float32"
 
     @property
@@ -89,7 +88,6 @@ class Patient:
             device: as for :func:`~imbalanceseg.inference.segment.segment`.
             progress: receives an event a tile.
         """
-        begun = time.monotonic()
         card = self.model.card.model_copy(
             update={"network": spec, "gate": None, "weights": (_weights_of(network),)}
         )
@@ -112,7 +110,6 @@ class Patient:
         self.seen = maps[classes:].half()[None]
         self.network, self.spec, self.features = network, spec, features
         self.device, self.backend = found.device, found.backend
-        self.look_seconds = time.monotonic() - begun
 
     def start_logits(self) -> Tensor:
         """The network's logits of every voxel, float32 ``[K, N]``."""
@@ -176,7 +173,7 @@ class Patient:
 
     def tiles(self, head: PatientHead, where: NDArray[np.bool_] | None = None) -> list[Tile]:
         """Tiles for a head: of everything, or of what covers ``where``."""
-        shape = tuple(self.padded(head)[0].shape[2:])
+        shape, _ = self.padded_shape(head)
         most = max(_LEAST_TILE, int(_SHARE_OF_BUDGET * self.budget / head.bytes_per_voxel))
         if prod(shape) <= most:
             whole = tuple(slice(0, n) for n in shape)
@@ -193,35 +190,40 @@ class Patient:
         )
         return fewest_tiles(shape, margin, multiples, most, needed)
 
-    def padded(self, head: PatientHead) -> tuple[Tensor, Tensor | None, tuple[slice, ...]]:
-        """Volume and ``seen`` with sides that a head takes, and where the real ones lie."""
-        multiples = head.multiples()
-        volume, inside = padded_to(self.volume, multiples, multiples)
-        if self.seen is None:
-            return volume, None, inside
-        return volume, padded_to(self.seen, multiples, multiples)[0], inside
+    def padded_shape(self, head: PatientHead) -> tuple[tuple[int, ...], Window]:
+        """Sides that a head takes, at least those of the volume, and where that lies in them."""
+        places = self._places(head)
+        sizes = self.volume.shape[2:]
+        before = [(len(place) - n) // 2 for place, n in zip(places, sizes, strict=True)]
+        inside = tuple(slice(b, b + n) for b, n in zip(before, sizes, strict=True))
+        return tuple(len(place) for place in places), inside
 
-    def patches(
-        self, head: PatientHead, tiles: Sequence[Tile]
-    ) -> Iterator[tuple[Tile, Tensor, Tensor | None]]:
-        """Every tile with its part of the volume and of ``seen``."""
-        volume, seen, _ = self.padded(head)
-        for tile in tiles:
-            at = (slice(None), slice(None), *tile.seen)
-            yield tile, volume[at], None if seen is None else seen[at].float()
+    def patch(self, head: PatientHead, tile: Tile) -> tuple[Tensor, Tensor | None]:
+        """Volume and ``seen`` in a tile, float32; beyond its borders the volume is mirrored."""
+        places = [place[span] for place, span in zip(self._places(head), tile.seen, strict=True)]
+        seen = None if self.seen is None else _at(self.seen, places).float()
+        return _at(self.volume, places), seen
 
+    def _places(self, head: PatientHead) -> list[Tensor]:
+        """Along each axis, which voxel of the volume stands at each place of the padded one."""
+        return [
+            padded_to(torch.arange(n)[None, None], (multiple,), (multiple,))[0][0, 0]
+            for n, multiple in zip(self.volume.shape[2:], head.multiples(), strict=True)
+        ]
+
+    @torch.inference_mode()
     def probabilities(self, head: PatientHead) -> Tensor:
         """What a head says of the scan, ``[K, ...]`` of the size of the working grid."""
-        volume, seen, inside = self.padded(head)
-        channels = volume.shape[1]
-        both = volume if seen is None else torch.cat([volume, seen.to(volume.dtype)], 1)
-
-        def see(patch: Tensor) -> Tensor:
-            behind = None if seen is None else patch[:, channels:]
-            return probability(head(patch[:, :channels], behind))
-
-        found = through_tiles(see, both, self.tiles(head))
-        return found[(slice(None), *inside)]
+        shape, inside = self.padded_shape(head)
+        tiles = self.tiles(head)
+        blend: Blend | None = None
+        for tile in tiles:
+            values = probability(head(*self.patch(head, tile)))[0]
+            if blend is None:
+                blend = Blend(shape, len(values), tiles, None)
+            blend.add(tile, values)
+        assert blend is not None
+        return blend.finish()[(slice(None), *inside)]
 
     def segmentation(self, model: Model, found: Tensor) -> Segmentation:
         """Probabilities ``[K, ...]`` on the scan's grid, cleaned up as a model's card says."""
@@ -230,6 +232,16 @@ class Patient:
         return finished(
             self.scan, prediction, model, request, self.budget, (), self.watch, again=True
         )
+
+
+def _at(volume: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """``[1, C, ...]`` at some places along each axis, which may be the same ones again."""
+    for axis, place in enumerate(places, start=2):
+        first, last = int(place.min()), int(place.max())
+        volume = volume.narrow(axis, first, last + 1 - first)
+        if not torch.equal(place, torch.arange(first, last + 1)):
+            volume = volume.index_select(axis, place - first)
+    return volume
 
 
 def _weights_of(network: nn.Module) -> Weights:

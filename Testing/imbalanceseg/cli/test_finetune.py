@@ -13,6 +13,7 @@ from imbalanceseg.annotation.annotation import Annotation
 from imbalanceseg.annotation.files import save_annotation
 from imbalanceseg.cli.main import main
 from imbalanceseg.models.bundle import load_model
+from imbalanceseg.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -71,4 +72,34 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
 ) -> None:
     assert run(painted, tmp_path / "out", "--model", model, annotation=annotation) == 2
     assert f"error[{code}]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_stopped_goes_on(painted, tmp_path, capsys, monkeypatch) -> None:
+    arguments = ("--model", "none", "--iterations", "20", "--memory-gb", "2")
+    output = tmp_path / "out"
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "write", stop)
+        assert run(painted, output, *arguments) != 0
+    assert "--resume" in capsys.readouterr().err
+    assert (output / "checkpoint.safetensors").is_file()
+    assert run(painted, output, *arguments) == 2
+    assert "error[checkpoint-exists]" in capsys.readouterr().err
+    assert run(painted, output, *arguments, "--resume", "--seed", "3") == 2
+    assert "error[checkpoint-other]" in capsys.readouterr().err
+    assert run(painted, output, *arguments, "--resume", "--progress", "json") == 0
+    # All rounds were done: nothing was left to teach.
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert not any(e["stage"] == "finetune" for e in events)
+    assert not (output / "checkpoint.safetensors").exists()
+    assert (output / "labels.nrrd").is_file()
+
+
+def test_nothing_to_go_on_with(painted, tmp_path, capsys) -> None:
+    assert run(painted, tmp_path / "out", "--model", "none", "--resume") == 2
+    assert "error[checkpoint-missing]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

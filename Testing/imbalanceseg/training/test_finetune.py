@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from imbalanceseg.annotation.annotation import Annotation
 from imbalanceseg.errors import Cancelled, GeometryError, ImbalanceSegError, InputError
 from imbalanceseg.inference.segment import segment
+from imbalanceseg.inference.segmentation import Segmentation
 from imbalanceseg.labels import UNLABELLED
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.write import write_bundle
+from imbalanceseg.networks.adapted import PatientHead
 from imbalanceseg.progress import ProgressEvent
-from imbalanceseg.training import learner
+from imbalanceseg.training import finetune_rounds, finetune_run, learner
 from imbalanceseg.training.finetune import FineTuned, finetune
+from imbalanceseg.training.finetune_network import Begun
+from imbalanceseg.training.patient import Patient
 
 from . import painted as phantoms
 
@@ -48,15 +53,8 @@ def tuned(scan, annotation) -> FineTuned:
 @pytest.fixture(scope="module")
 def dark_parent(tmp_path_factory, make_card) -> Model:
     """A model that is sure of the wrong thing: it finds what is dark."""
-    network = phantoms.silent_network()
-    first, second = network.down[0][0], network.down[0][3]
-    first.weight.data[0, 0, 1, 1, 1], first.bias.data[0] = -1, 1
-    second.weight.data[0, 0, 1, 1, 1] = 1
-    network.merge[0][0].weight.data[0, 2, 1, 1, 1] = 1
-    network.merge[0][3].weight.data[0, 0, 1, 1, 1] = 1
-    network.head.weight.data[0, 0], network.head.bias.data[0] = 20, -10
     card = make_card(name="dark-things", **phantoms.CARD)
-    return write_bundle(tmp_path_factory.mktemp("parent") / "model", network, card)
+    return write_bundle(tmp_path_factory.mktemp("parent") / "model", phantoms.dark_network(), card)
 
 
 class TestFromNothing:
@@ -159,11 +157,106 @@ def test_one_click_changes_little_of_what_a_model_is_sure_of(scan, dark_parent) 
     assert agreeing.mean() > 0.9
 
 
-def test_a_preview_comes_before_the_end(scan, annotation) -> None:
+@pytest.mark.parametrize("depth", ["head", "all"])
+def test_previews_come_before_the_end_and_change_nothing(
+    depth, scan, truth, annotation, dark_parent, tuned
+) -> None:
+    parent = dark_parent if depth == "all" else None
+    told: list[str] = []
     shown: list[sitk.Image] = []
-    finetune(scan, annotation, depth="head", preview=lambda s: shown.append(s.labels), **QUICK)
-    assert shown
-    assert shown[0].GetSize() == scan.GetSize()
+
+    def show(segmentation: Segmentation) -> None:
+        told.append("preview")
+        shown.append(segmentation.labels)
+
+    again = finetune(
+        scan, annotation, parent, depth, progress=lambda e: told.append(e.stage), preview=show,
+        **QUICK,
+    )  # fmt: skip
+    assert len(shown) > 1
+    assert told.index("preview") < len(told) - 1 - told[::-1].index("finetune")
+    for labels in shown:
+        assert labels.GetSize() == scan.GetSize()
+        assert phantoms.dice_elsewhere(labels, truth, annotation) > 0.6
+    without = tuned if parent is None else finetune(scan, annotation, parent, depth, **QUICK)
+    assert np.array_equal(array(again.segmentation.labels), array(without.segmentation.labels))
+
+
+class TestHeldOut:
+    """From four slices on, one judges a second head that never sees it."""
+
+    SLICES = (5, 10, 15, 20)
+
+    @pytest.fixture
+    def judged(self, monkeypatch):
+        monkeypatch.setattr(finetune_rounds, "FOREGROUND_TO_JUDGE_BY", 20)
+
+    def test_its_dice_is_told_and_what_is_learned_does_not_change(
+        self, scan, truth, judged, monkeypatch
+    ) -> None:
+        annotation = phantoms.painted(truth, self.SLICES)
+        told: list[ProgressEvent] = []
+        tuned = finetune(scan, annotation, depth="head", progress=told.append, **QUICK)
+        dice = tuned.model.card.adaptation.held_out_dice
+        assert 0.7 < dice <= 1
+        known = [e.metrics["held_out_dice"] for e in told if "held_out_dice" in e.metrics]
+        assert all(0 <= one <= 1 for one in known)
+        assert len(set(known)) > 1
+        assert all("loss" in e.metrics for e in told if e.stage == "finetune")
+        assert any(step.held_out_dice is not None for step in tuned.history)
+        monkeypatch.setattr(finetune_rounds, "FOREGROUND_TO_JUDGE_BY", 10**6)
+        without = finetune(scan, annotation, depth="head", **QUICK)
+        assert without.model.card.adaptation.held_out_dice is None
+        rounds = len(tuned.model.network.head.rounds)
+        assert rounds <= len(without.model.network.head.rounds)
+        some = tuned.model.network.head.rounds.state_dict()
+        others = without.model.network.head.rounds.state_dict()
+        assert all(torch.equal(value, others[name]) for name, value in some.items())
+
+    def test_rounds_that_are_clearly_worse_go(self, scan, truth, judged, monkeypatch) -> None:
+        dice = iter([0.5, 0.8, 0.6, 0.65])
+        monkeypatch.setattr(learner.Learner, "held_out_dice", lambda self, number: next(dice))
+        tuned = finetune(scan, phantoms.painted(truth, self.SLICES), depth="head", **QUICK)
+        assert len(tuned.model.network.head.rounds) == 2
+        assert tuned.model.card.adaptation.held_out_dice == 0.8
+
+    def test_three_slices_spare_none(self, scan, annotation, judged) -> None:
+        settings = QUICK | {"iterations": 2}
+        tuned = finetune(scan, annotation, depth="head", **settings)
+        assert tuned.model.card.adaptation.held_out_dice is None
+
+    def test_a_network_never_sees_it(self, scan, truth, judged, monkeypatch) -> None:
+        seen: list[torch.Tensor] = []
+
+        def train_network(network, painted, **settings):
+            seen.append(painted.labels)
+            return Begun(0, 0.0, {})
+
+        monkeypatch.setattr(finetune_run, "train_network", train_network)
+        slices = (4, 8, 12, 16, 20, 24)
+        settings = QUICK | {"iterations": 2}
+        finetune(scan, phantoms.painted(truth, slices), depth="all", **settings)
+        axis = int(np.argmin(np.abs(np.array(seen[0].shape) - len(array(scan)))))
+        known = (seen[0] != UNLABELLED).movedim(axis, 0).flatten(1).any(1)
+        assert int(known.sum()) == len(slices) - 1
+
+
+def test_a_tiled_scan_is_answered_as_a_whole(scan, dark_parent) -> None:
+    """And without a copy of what the network sees of it."""
+    large = sitk.GetImageFromArray(np.tile(array(scan), (3, 1, 1))[:-3, 2:])
+    patient = Patient(large, dark_parent, 2**31)
+    spec = dark_parent.card.network
+    patient.look(dark_parent.network, spec, "cpu", lambda event: None)
+    head = PatientHead(1, patient.features, 1, patient.spacing_mm, rounds=2).eval()
+    draw = torch.Generator().manual_seed(3)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=draw)
+    whole = patient.probabilities(head)
+    assert whole.shape[1:] == patient.volume.shape[2:]
+    patient.budget = 1
+    assert len(patient.tiles(head)) > 1
+    assert patient.padded_shape(head)[0] != tuple(patient.volume.shape[2:])
+    torch.testing.assert_close(patient.probabilities(head), whole, atol=2e-3, rtol=0)
 
 
 def test_time_ends_it(scan, annotation) -> None:
