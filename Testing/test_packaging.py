@@ -22,6 +22,7 @@ ENGINE = MODULE / "imbalanceseg"
 IMPORT_NAME = {
     "connected-components-3d": "cc3d",
     "fill-voids": "fill_voids",
+    "python-multipart": "python_multipart",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
 }

@@ -82,9 +82,9 @@ def dice(labels: sitk.Image, reference: sitk.Image, annotation: Annotation, valu
 
 
 def one_case(model: Model, scan: Scan, slices: int, seconds: float) -> dict[str, Any]:
-    """Figures of a case, by shift; of ``untouched`` the largest loss of a class nobody painted."""
+    """Figures of a case, by shift; under ``untouched`` what classes that nobody painted lose."""
     image, reference = scan
-    classes = sorted(model.card.labels)
+    classes = sorted(segment_info.label for segment_info in model.card.segments)
     found: dict[str, Any] = {}
     for name, shift in SHIFTS.items():
         shifted, truth = shift(image, reference)

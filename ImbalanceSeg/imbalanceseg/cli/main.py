@@ -29,6 +29,7 @@ from imbalanceseg.cli import (
     phantom,
     plan,
     segment,
+    serve,
     suggest,
     train,
 )
@@ -56,6 +57,7 @@ app.command("dicom-seg")(data.dicom_seg)
 app.add_typer(models.app, name="models")
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(benchmark.app, name="benchmark")
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

@@ -49,6 +49,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         "plan",
         "train",
         "benchmark",
+        "serve",
         "doctor",
     }
 
@@ -61,6 +62,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         ["train", "-h"],
         ["evaluate", "-h"],
         ["dicom-seg", "-h"],
+        ["serve", "-h"],
         ["doctor", "-h"],
         ["plan", "-h"],
         ["models", "list", "-h"],
@@ -101,6 +103,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["models", "nosuch"],
         ["plan", "dataset", "--preset", "v3"],
         ["benchmark", "losses", "-o", "out", "--seeds", "0"],
+        ["serve", "--port", "70000"],
     ],
 )
 def test_usage_errors_are_plain_and_exit_with_2(run_cli: Run, arguments: list[str]) -> None:
