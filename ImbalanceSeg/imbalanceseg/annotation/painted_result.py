@@ -24,19 +24,49 @@ def with_annotation(labels: sitk.Image, annotation: Annotation) -> sitk.Image:
 
     Where all that was painted hangs together from slice to slice, one structure was painted: then
     pieces that touch none of it are something else that looks alike. Lesions, which come and go
-    from slice to slice, keep all their pieces.
+    from slice to slice, keep all their pieces, and so do classes that nobody looked for.
 
     Args:
         labels: uint8, on the annotation's grid.
         annotation: of the scan.
     """
     found = sitk.GetArrayFromImage(labels)
-    found[annotation.known] = annotation.labels[annotation.known]
+    said = _said(found, annotation)
+    known = said != UNLABELLED
+    found[known] = said[known]
     if hangs_together(annotation):
-        pieces = cc3d.connected_components(found != BACKGROUND, connectivity=26)
+        sought = _sought(found, annotation)
+        pieces = cc3d.connected_components(sought, connectivity=26)
         painted = np.unique(pieces[_foreground(annotation.labels)])
-        found[~np.isin(pieces, painted[painted > 0])] = BACKGROUND
+        found[sought & ~np.isin(pieces, painted[painted > 0])] = BACKGROUND
     return image_from_array(found, annotation.grid)
+
+
+def said_of(labels: sitk.Image, annotation: Annotation) -> sitk.Image:
+    """What was said of a result, uint8, 255 where nothing was.
+
+    Where only some of the classes were looked for, "background" says nothing of a voxel in which
+    the result has one of the others.
+
+    Args:
+        labels: uint8, on the annotation's grid.
+        annotation: of the scan.
+    """
+    return image_from_array(_said(sitk.GetArrayViewFromImage(labels), annotation), annotation.grid)
+
+
+def _said(found: NDArray[np.uint8], annotation: Annotation) -> NDArray[np.uint8]:
+    if annotation.classes is None:
+        return annotation.labels
+    hidden = (annotation.labels == BACKGROUND) & _foreground(found) & ~_sought(found, annotation)
+    return np.where(hidden, UNLABELLED, annotation.labels).astype(np.uint8)
+
+
+def _sought(found: NDArray[np.uint8], annotation: Annotation) -> NDArray[np.bool_]:
+    """Foreground of the classes that were looked for."""
+    if annotation.classes is None:
+        return found != BACKGROUND
+    return np.isin(found, annotation.classes)
 
 
 def only_near(hardness: sitk.Image, labels: sitk.Image) -> sitk.Image:

@@ -22,6 +22,7 @@ class VoxelClassifier(nn.Module):
         from_zero: begin with logits of 0, for what is added to something that is right already.
 
     Attributes:
+        out_channels: of the logits.
         mean: of every input channel, ``[C]``.
         deviation: standard deviation of every input channel, ``[C]``.
     """
@@ -33,6 +34,7 @@ class VoxelClassifier(nn.Module):
         self, in_channels: int, out_channels: int, hidden: int, from_zero: bool = False
     ) -> None:
         super().__init__()
+        self.out_channels = out_channels
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("deviation", torch.ones(in_channels))
         self.layers = nn.ModuleList(

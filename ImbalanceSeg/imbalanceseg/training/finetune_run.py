@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.annotation.annotation import Annotation, require_annotation_of
-from imbalanceseg.annotation.painted_result import hangs_together, only_near, with_annotation
+from imbalanceseg.annotation.painted_result import (
+    hangs_together,
+    only_near,
+    said_of,
+    with_annotation,
+)
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.hardness import annotated_hardness
 from imbalanceseg.inference.memory import memory_budget
@@ -167,7 +172,7 @@ class FineTuning:
                 if hangs_together(self.annotation):
                     hardness = only_near(hardness, labels)
                 if result.probability is not None:
-                    said = self.annotation.image
+                    said = said_of(labels, self.annotation)
                     hardness = annotated_hardness(hardness, result.probability, said)
             return replace(result, labels=labels, hardness=hardness)
 

@@ -79,6 +79,9 @@ def teach(
 ) -> None:
     """Train a classifier; its weights go on from where they are.
 
+    Behind a network, all classes that nobody looked for get the same logit added as background
+    does: how probable they are against each other stays as the network has it.
+
     Args:
         classifier: of the round; its standardisation is set from the rows.
         lesson: see :class:`Lesson`.
@@ -97,6 +100,7 @@ def teach(
         classifier.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    tied = _tied(classifier, lesson)
     classifier.train()
     for step in range(steps):
         which, weight = draw()
@@ -107,10 +111,27 @@ def teach(
         loss.backward()
         optimizer.step()
         schedule.step()
+        _tie(classifier, tied)
         told(step, float(loss.detach()))
         if deadline is not None and time.monotonic() > deadline:
             break
     classifier.eval()
+
+
+def _tied(classifier: VoxelClassifier, lesson: Lesson) -> list[int]:
+    """Logits that change alike, or none."""
+    if lesson.classes is None or lesson.painted.start is None:
+        return []
+    count = classifier.out_channels
+    others = [value for value in range(1, count) if value not in lesson.classes]
+    return [0, *others] if others else []
+
+
+@torch.no_grad()
+def _tie(classifier: VoxelClassifier, tied: list[int]) -> None:
+    if tied:
+        for parameter in classifier.layers[-1].parameters():
+            parameter[tied] = parameter[tied].mean(0)
 
 
 def _loss(

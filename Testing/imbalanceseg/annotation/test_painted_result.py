@@ -6,7 +6,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from imbalanceseg.annotation.annotation import Annotation
-from imbalanceseg.annotation.painted_result import hangs_together, only_near, with_annotation
+from imbalanceseg.annotation.painted_result import (
+    hangs_together,
+    only_near,
+    said_of,
+    with_annotation,
+)
 from imbalanceseg.geometry import image_from_array
 
 SHAPE = (16, 40, 40)
@@ -94,3 +99,22 @@ def test_many_lesions_do_not_hang_together_because_they_are_many() -> None:
         y, x = draw.integers(0, 4, 2) * 10
         planes.append((index, (slice(y, y + 2), slice(x, x + 2))))
     assert not hangs_together(annotation_of(*planes))
+
+
+def test_classes_that_nobody_looked_for_stay() -> None:
+    """Also in a finished slice, where "background" may hide them, and where they lie apart."""
+    found = np.zeros(SHAPE, np.uint8)
+    found[3:12, 15:24, 15:24] = 1
+    found[2:14, 30:36, 30:36] = 2
+    annotation = annotation_of((4, MIDDLE), (10, BESIDE))
+    annotation.classes = (1,)
+    labels = image_from_array(found, annotation.grid)
+    result = sitk.GetArrayFromImage(with_annotation(labels, annotation))
+    np.testing.assert_array_equal(result == 2, found == 2)
+    np.testing.assert_array_equal(result[4] == 1, annotation.labels[4] == 1)
+    said = sitk.GetArrayFromImage(said_of(labels, annotation))
+    assert (said[4][found[4] == 2] == 255).all()
+    assert (said[4][found[4] != 2] == annotation.labels[4][found[4] != 2]).all()
+    annotation.classes = None
+    everything = sitk.GetArrayFromImage(with_annotation(labels, annotation))
+    assert not (everything == 2).any()
