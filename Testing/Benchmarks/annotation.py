@@ -258,7 +258,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.set_ylim(0, 1)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("Dice outside the painted slices")
-    panels[-1].legend(loc="lower right")
+    panels[-1].legend(loc="best", fontsize=8)
     figure.savefig(path, dpi=120)
 
 

@@ -10,7 +10,7 @@ from imbalanceseg.annotation.hard_regions import Coarse, distance_mm
 from imbalanceseg.annotation.patient_order import PatientOrder
 from imbalanceseg.labels import UNLABELLED
 
-REACH_MM = 6.0
+REACH_MM = 3.0
 """Standard deviation of the Gaussian by which a painted voxel tells of others; at least the
 largest distance of slices, and the same along all axes, so that thick slices have no advantage."""
 FAR_MM = 60.0
