@@ -10,7 +10,8 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-# Processes that test at once, each with one thread; a module's tests stay together.
+# Processes that test at once, each with one thread; a module's tests stay together, in the order of
+# the tree, so that what takes longest is not left for one process alone at the end.
 JOBS ?= 2
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -31,7 +32,8 @@ demo: $(VENV)/.engine
 	@ls -1 $(DEMO)
 
 test: $(VENV)/.tools lint
-	$(TREE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(TREE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		$(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

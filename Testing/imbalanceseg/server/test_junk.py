@@ -27,7 +27,7 @@ _SMALL = ("--upload-gb", "0.01", "--volume-gb", "0.01", "--disk-gb", "0.05", "--
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_junk_is_refused_with_a_code(new_engine: Callable[..., Engine], tmp_path: Path) -> None:
-    wanted = int(os.environ.get("IMBALANCESEG_JUNK", "1000"))
+    wanted = int(os.environ.get("IMBALANCESEG_JUNK", "500"))
     engine = new_engine(*_SMALL)
     assert engine.process is not None
     scan = make_scan(1)
