@@ -77,8 +77,7 @@ def plain(case: Case, annotation: Annotation, seconds: float, seed: int) -> Curv
     labels = torch.from_numpy(annotation.labels)[None].int()
     # One class more than there are: crops are drawn around what is labelled, whatever it is.
     places = torch.where(labels == UNLABELLED, 0, labels + 1)
-    # Room to move: where crops always lie alike, pooling always falls on the same voxels, and what
-    # is between painted slices is never learned.
+    # Room to move: where crops always lie alike, pooling always falls on the same voxels.
     side = tuple(max(8, min(_SIDE, (n - 3) // 4 * 4)) for n in scan.shape[1:])
     both = ["image", "places"]
     draw = Compose(
