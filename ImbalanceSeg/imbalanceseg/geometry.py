@@ -278,14 +278,9 @@ def require_same_grid(first: sitk.Image, second: sitk.Image, names: tuple[str, s
         return
     raise GeometryError(
         "grid-mismatch",
-        f"The {names[0]} (size {a.size}, spacing {_rounded(a.spacing_mm)} mm) and the {names[1]} "
-        f"(size {b.size}, spacing {_rounded(b.spacing_mm)} mm) do not lie on the same grid.",
+        f"The {names[1]} does not lie on the same grid as the {names[0]}: {b.difference_to(a)}.",
         "Resample one onto the other first.",
     )
-
-
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(v, 3) for v in values)
 
 
 def _triple(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
