@@ -15,12 +15,12 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from ImbalanceSegLib.ImbalanceSegParameterNode import ImbalanceSegParameterNode
-from ImbalanceSegLib.InputCheck import whyNotReady
-from ImbalanceSegLib.RunStatus import RunStatus
-from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
-from ImbalanceSegLib.SlicerEngine import engineOfThisSlicer
-from ImbalanceSegLib.Terminology import loadTerminology
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from ImbalanceSegLib.Engine.SlicerEngine import engineOfThisSlicer
+from ImbalanceSegLib.Logic.InputCheck import whyNotReady
+from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.Scene.ImbalanceSegParameterNode import ImbalanceSegParameterNode
+from ImbalanceSegLib.Scene.Terminology import loadTerminology
 
 
 class ImbalanceSeg(ScriptedLoadableModule):

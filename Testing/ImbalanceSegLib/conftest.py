@@ -140,7 +140,7 @@ def makeVolume(scene: object) -> Callable[..., object]:
 @pytest.fixture
 def makeEngine() -> Iterator[Callable[..., object]]:
     """Makes an engine process that runs the fake engine: ``makeEngine("fail", callLater=...)``."""
-    from ImbalanceSegLib.EngineProcess import EngineProcess
+    from ImbalanceSegLib.Engine.EngineProcess import EngineProcess
 
     made = []
 
@@ -157,7 +157,7 @@ def makeEngine() -> Iterator[Callable[..., object]]:
 @pytest.fixture
 def makeLogic(makeEngine: Callable[..., object], tmp_path: Path) -> Callable[..., object]:
     """Makes the logic over a fake engine: ``makeLogic("fail")``; its files lie in ``tmp_path``."""
-    from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
+    from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
 
     def make(mode: str = "good", **variables: str) -> SegmentationLogic:
         return SegmentationLogic(makeEngine(mode, **variables), str(tmp_path))

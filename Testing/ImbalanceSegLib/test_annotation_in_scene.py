@@ -9,7 +9,7 @@ import slicer
 from imbalanceseg.annotation.annotation import Annotation
 from imbalanceseg.annotation.files import load_annotation, save_annotation
 from imbalanceseg.errors import InputError
-from ImbalanceSegLib.AnnotationVolume import AnnotationVolume
+from ImbalanceSegLib.Scene.AnnotationVolume import AnnotationVolume
 
 
 def painted(volume, classes=None):

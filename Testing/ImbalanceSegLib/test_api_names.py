@@ -124,7 +124,12 @@ def test_panelConnectsSignalsThatExist():
 
 
 def test_panelBindsEveryParameterOnce():
-    source = Path(scan.code_files()[0]).parent / "ImbalanceSegLib" / "ImbalanceSegParameterNode.py"
+    source = (
+        Path(scan.code_files()[0]).parent
+        / "ImbalanceSegLib"
+        / "Scene"
+        / "ImbalanceSegParameterNode.py"
+    )
     (node,) = [
         item for item in ast.parse(source.read_text()).body if isinstance(item, ast.ClassDef)
     ]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import slicer
 
-from ImbalanceSegLib.EngineProcess import EngineProcess
-from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
-from ImbalanceSegLib.SlicerEngine import engineEnvironment
+from ImbalanceSegLib.Engine.EngineProcess import EngineProcess
+from ImbalanceSegLib.Engine.SlicerEngine import engineEnvironment
+from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
 
 
 @pytest.fixture
@@ -85,9 +85,10 @@ import slicer
 slicer.i18n = sys.modules["slicer.i18n"] = ModuleType("slicer.i18n")
 slicer.i18n.tr = lambda text: text
 import importlib, pathlib, ImbalanceSegLib
-for path in pathlib.Path(ImbalanceSegLib.__path__[0]).glob("*.py"):
+folder = pathlib.Path(ImbalanceSegLib.__path__[0])
+for path in folder.rglob("*.py"):
     if path.stem not in ("__init__", "ImbalanceSegParameterNode"):
-        importlib.import_module("ImbalanceSegLib." + path.stem)
+        importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
 print(sorted({"torch", "monai", "highdicom", "pydantic", "typer"} & set(sys.modules)))
 """
     environment = {**os.environ, **engineEnvironment()}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import slicer
 
-from ImbalanceSegLib.EngineProcess import EngineProcess
-from ImbalanceSegLib.RunStatus import RunStatus
-from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.Engine.EngineProcess import EngineProcess
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
 
 
 class Clock:

@@ -156,7 +156,7 @@ def test_mapsAreMadeOnlyWhenAskedFor(makeVolume, makeLogic, scene):
 
 
 def test_resultsStandInTheStudyOfTheVolume(makeVolume, makeLogic, scene):
-    from ImbalanceSegLib.SubjectHierarchy import placeInStudyOf
+    from ImbalanceSegLib.Scene.SubjectHierarchy import placeInStudyOf
 
     volume = makeVolume()
     output = makeLogic().segment(volume, model="airway")

@@ -8,7 +8,7 @@ import pytest
 import slicer
 
 from imbalanceseg.labels import STANDARD_SEGMENTS
-from ImbalanceSegLib.Terminology import loadTerminology
+from ImbalanceSegLib.Scene.Terminology import loadTerminology
 
 CONTEXT = "Segmentation category and type - ImbalanceSeg"
 

@@ -10,11 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
-from ImbalanceSegLib.InputCheck import whyNotReady
-from ImbalanceSegLib.RunOutcome import RunOutcome
-from ImbalanceSegLib.RunStatus import RunStatus
-from ImbalanceSegLib.SegmentationLogic import SegmentationLogic
-from ImbalanceSegLib.Terminology import loadTerminology
+from ImbalanceSegLib.Engine.RunOutcome import RunOutcome
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from ImbalanceSegLib.Logic.InputCheck import whyNotReady
+from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.Scene.Terminology import loadTerminology
 
 
 class StandInEngine:

@@ -44,7 +44,7 @@ def code_files() -> list[Path]:
     """Every Python file that runs inside Slicer."""
     return [
         _MODULE / "ImbalanceSeg.py",
-        *sorted((_MODULE / "ImbalanceSegLib").glob("*.py")),
+        *sorted((_MODULE / "ImbalanceSegLib").rglob("*.py")),
         *sorted(Path(__file__).parent.glob("*Test.py")),
     ]
 

@@ -11,14 +11,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from imbalanceseg.geometry import Grid
-
-from .EngineRequest import EngineRequest
-from .EngineResult import EngineResult
-from .MapWriter import MapWriter
-from .SegmentationOutput import SegmentationOutput
-from .SegmentWriter import SegmentWriter
-from .SubjectHierarchy import placeInStudyOf
-from .VolumeGeometry import gridOfVolume, imageOfVolume
+from ImbalanceSegLib.Engine.EngineRequest import EngineRequest
+from ImbalanceSegLib.Engine.EngineResult import EngineResult
+from ImbalanceSegLib.Logic.SegmentationOutput import SegmentationOutput
+from ImbalanceSegLib.Scene.MapWriter import MapWriter
+from ImbalanceSegLib.Scene.SegmentWriter import SegmentWriter
+from ImbalanceSegLib.Scene.SubjectHierarchy import placeInStudyOf
+from ImbalanceSegLib.Scene.VolumeGeometry import gridOfVolume, imageOfVolume
 
 
 class SegmentationRun:
@@ -27,7 +26,7 @@ class SegmentationRun:
     Use as a context manager: the files between the two lie in a folder that is removed at the end.
 
     Args:
-        volumeNode: the volume to segment, as :func:`~.InputCheck.whyNotReady` lets it pass.
+        volumeNode: the volume to segment, as :mod:`InputCheck` lets it pass.
         segmentationNode: where the segments go; None for a new node.
         model: name of a shipped model, or the folder of a model bundle.
         device: where the engine computes.

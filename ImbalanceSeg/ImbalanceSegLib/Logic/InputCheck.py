@@ -5,8 +5,8 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from .SegmentWriter import SegmentWriter
-from .VolumeGeometry import gridOfVolume
+from ImbalanceSegLib.Scene.SegmentWriter import SegmentWriter
+from ImbalanceSegLib.Scene.VolumeGeometry import gridOfVolume
 
 
 def whyNotReady(

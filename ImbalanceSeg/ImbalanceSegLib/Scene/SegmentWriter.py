@@ -9,9 +9,8 @@ import vtk.util.numpy_support
 from slicer.i18n import tr as _
 
 from imbalanceseg.labels import SegmentInfo
-
-from .EngineResult import EngineResult
-from .VolumeGeometry import ijkToRASMatrix
+from ImbalanceSegLib.Engine.EngineResult import EngineResult
+from ImbalanceSegLib.Scene.VolumeGeometry import ijkToRASMatrix
 
 _ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 _ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .RunStatus import RunStatus
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
 
 
 @dataclass(frozen=True)

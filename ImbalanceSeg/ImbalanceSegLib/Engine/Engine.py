@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imbalanceseg.progress import ProgressEvent
-
-from .EngineRequest import EngineRequest
-from .RunOutcome import RunOutcome
+from ImbalanceSegLib.Engine.EngineRequest import EngineRequest
+from ImbalanceSegLib.Engine.RunOutcome import RunOutcome
 
 
 class Engine(Protocol):

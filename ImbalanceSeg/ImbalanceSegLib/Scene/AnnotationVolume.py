@@ -12,8 +12,7 @@ from imbalanceseg.annotation.files import (
     annotation_from,
     header_fields,
 )
-
-from .VolumeGeometry import ijkToRASMatrix, imageOfVolume
+from ImbalanceSegLib.Scene.VolumeGeometry import ijkToRASMatrix, imageOfVolume
 
 _REFERENCE_ROLE = "ImbalanceSeg.annotatedVolume"
 _KEYS = (VERSION_KEY, CONFIRMED_KEY, CLASSES_KEY)

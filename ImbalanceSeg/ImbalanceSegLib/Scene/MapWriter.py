@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from .VolumeGeometry import ijkToRASMatrix
+from ImbalanceSegLib.Scene.VolumeGeometry import ijkToRASMatrix
 
 _COLOR_NODE_IDS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeIron")
 _REFERENCE_ROLE_PREFIX = "ImbalanceSeg.map."

@@ -9,9 +9,9 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from .EngineProcess import CallLater, EngineProcess
+from ImbalanceSegLib.Engine.EngineProcess import CallLater, EngineProcess
 
-_MODULE_FOLDER = Path(__file__).parent.parent
+_MODULE_FOLDER = Path(__file__).parents[2]
 
 
 def engineOfThisSlicer(callLater: CallLater | None = None) -> EngineProcess:

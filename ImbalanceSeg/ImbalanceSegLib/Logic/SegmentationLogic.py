@@ -9,13 +9,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from imbalanceseg.progress import ProgressEvent, ignore_progress
-
-from .Engine import Engine
-from .InputCheck import whyNotReady
-from .RunOutcome import RunOutcome
-from .RunStatus import RunStatus
-from .SegmentationOutput import SegmentationOutput
-from .SegmentationRun import SegmentationRun
+from ImbalanceSegLib.Engine.Engine import Engine
+from ImbalanceSegLib.Engine.RunOutcome import RunOutcome
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from ImbalanceSegLib.Logic.InputCheck import whyNotReady
+from ImbalanceSegLib.Logic.SegmentationOutput import SegmentationOutput
+from ImbalanceSegLib.Logic.SegmentationRun import SegmentationRun
 
 
 class SegmentationLogic:

@@ -16,11 +16,10 @@ from typing import IO, Any
 from slicer.i18n import tr as _
 
 from imbalanceseg.progress import ProgressEvent
-
-from .EngineRequest import EngineRequest
-from .ProcessTree import endProcessTree
-from .RunOutcome import RunOutcome
-from .RunStatus import RunStatus
+from ImbalanceSegLib.Engine.EngineRequest import EngineRequest
+from ImbalanceSegLib.Engine.ProcessTree import endProcessTree
+from ImbalanceSegLib.Engine.RunOutcome import RunOutcome
+from ImbalanceSegLib.Engine.RunStatus import RunStatus
 
 CallLater = Callable[[int, Callable[[], None]], None]
 

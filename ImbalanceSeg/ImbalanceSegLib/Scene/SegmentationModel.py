@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-_BUNDLES = Path(__file__).parent.parent / "imbalanceseg" / "models" / "bundles"
+_BUNDLES = Path(__file__).parents[2] / "imbalanceseg" / "models" / "bundles"
 
 
 class SegmentationModel(Enum):

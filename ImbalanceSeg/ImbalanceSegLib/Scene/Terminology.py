@@ -7,7 +7,7 @@ from pathlib import Path
 
 import slicer
 
-_TERMINOLOGY_FOLDER = Path(__file__).parent.parent / "Resources" / "Terminology"
+_TERMINOLOGY_FOLDER = Path(__file__).parents[2] / "Resources" / "Terminology"
 
 
 def loadTerminology() -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-from .ComputeDevice import ComputeDevice
-from .SegmentationModel import SegmentationModel
+from ImbalanceSegLib.Engine.ComputeDevice import ComputeDevice
+from ImbalanceSegLib.Scene.SegmentationModel import SegmentationModel
 
 
 @parameterNodeWrapper

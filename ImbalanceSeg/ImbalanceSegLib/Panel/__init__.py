@@ -1,0 +1,1 @@
+"""The sections of the panel: Qt widgets and nothing that computes."""
