@@ -22,6 +22,7 @@ from imbalanceseg.client import EngineClient, EngineError
 from imbalanceseg.errors import Cancelled, DependencyError
 from imbalanceseg.nrrd_stream import case_id
 from imbalanceseg.progress import ProgressEvent
+from imbalanceseg.server.store import Store
 
 from .server.conftest import (  # noqa: F401
     COMMAND,
@@ -65,7 +66,12 @@ print(heavy)
             "client",
             "client.engine_client",
             "client.http",
+            "client.job_run",
+            "client.kept_model",
+            "client.line",
+            "client.previews",
             "client.process",
+            "client.sender",
             "client.task",
             "client.volumes",
             "errors",
@@ -277,6 +283,42 @@ def test_a_cut_line_is_mended_without_loss(engine: Engine) -> None:  # noqa: F81
     seen = tiles(events)
     assert seen == sorted(set(seen))
     wire.close()
+
+
+@pytest.mark.slow
+def test_previews_come_through_a_cut_line(engine: Engine) -> None:  # noqa: F811
+    wire = Wire(engine.port)
+    client = EngineClient.connect(f"http://127.0.0.1:{wire.port}", engine.token)
+    scan = make_scan(1)
+    labels = sitk.Cast(scan > 200, sitk.sitkUInt8)
+    shown: list[sitk.Image] = []
+
+    def show(image: sitk.Image) -> None:
+        shown.append(image)
+        client.finish(task)
+        wire.cut()
+
+    def cut(event: ProgressEvent) -> None:
+        if event.stage == "finetune":
+            wire.cut()
+
+    options = {"seconds": 600.0, "iterations": 60, "depth": "head", "device": "cpu"}
+    task = client.finetune(scan, labels, None, [(2, 12)], show, on_event=cut, **options)
+    assert task.wait(60).images["labels"].GetSize() == scan.GetSize()
+    assert shown
+    wire.close()
+
+
+def test_a_folder_that_is_in_use_is_left_to_the_other_engine(tmp_path: Path) -> None:
+    stores = [Store(tmp_path / "data"), Store(tmp_path / "data-2")]
+    client = EngineClient.start(COMMAND, tmp_path / "data", environment())
+    try:
+        client.hello().wait(60)
+        assert (tmp_path / "data-3" / "engine.sqlite").exists()
+    finally:
+        client.close()
+        for store in stores:
+            store.close()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,10 @@ def serve(
         list[Path] | None,
         typer.Option("--model", "-m", metavar="DIR", help="A further model to offer; repeat it."),
     ] = None,
+    models_folder: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Offer every model in it, by its folder; repeat it."),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
     insecure: Annotated[
@@ -47,6 +52,12 @@ def serve(
         float, typer.Option(min=0.001, metavar="GB", help="Of one image, decompressed.")
     ] = 8.0,
     queue: Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that may wait.")] = 256,
+    spare_folders: Annotated[
+        int,
+        typer.Option(
+            min=0, max=9, metavar="N", help="Take DIR-2, DIR-3, ... where a server uses DIR."
+        ),
+    ] = 0,
     idle_exit: Annotated[
         float | None,
         typer.Option(min=1, metavar="SECONDS", help="End when nobody asks for so long."),
@@ -72,33 +83,61 @@ def serve(
         ) from error
     _require_safe(host, tls_cert, tls_key, insecure)
     _log_to_stderr()
-    folder = data or _default_folder()
     limits = Limits(
         upload_bytes=int(upload_gb * _GIB),
         volume_bytes=int(volume_gb * _GIB),
         queued_jobs=queue,
         disk_bytes=int(disk_gb * _GIB),
     )
-    token_path = (token_file or folder / "token").absolute()
-    token = _token(token_path)
-
-    def listening(url: str) -> None:
-        import imbalanceseg
-        from imbalanceseg.cli.console import print_json
-
-        print_json(
-            {
-                "event": "listening",
-                "url": url,
-                "token_file": str(token_path),
-                "protocol": PROTOCOL,
-                "version": imbalanceseg.__version__,
-                "pid": os.getpid(),
-            }
-        )
-
+    models, models_folders = tuple(model or ()), tuple(models_folder or ())
     place = Place(host, port, tls_cert, tls_key, idle_exit, parent_pid)
-    run_server(ServiceSettings(folder, tuple(model or ()), limits), token, place, listening)
+
+    def run_in(folder: Path) -> None:
+        path = (token_file or folder / "token").absolute()
+        settings = ServiceSettings(folder, models, models_folders, limits)
+        run_server(settings, _token(path), place, lambda url: _say_listening(url, path, PROTOCOL))
+
+    in_first_free(data or _default_folder(), spare_folders, run_in)
+
+
+def in_first_free(folder: Path, spare: int, run: Callable[[Path], None]) -> None:
+    """Run something in a folder or, while other servers use it, in ``FOLDER-2`` and so on.
+
+    Args:
+        folder: to try first.
+        spare: how many more to try.
+        run: raises ``data-folder-in-use`` where it cannot have the folder.
+
+    Raises:
+        ImbalanceSegError: of ``run``; ``data-folder-in-use`` where none is free.
+    """
+    for number in range(1, spare + 1):
+        try:
+            return run(_numbered(folder, number))
+        except OutputError as error:
+            if error.code != "data-folder-in-use":
+                raise
+    return run(_numbered(folder, spare + 1))
+
+
+def _numbered(folder: Path, number: int) -> Path:
+    return folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+
+
+def _say_listening(url: str, token_path: Path, protocol: int) -> None:
+    import imbalanceseg
+    from imbalanceseg.cli.console import print_json
+
+    print_json(
+        {
+            "event": "listening",
+            "url": url,
+            "token_file": str(token_path),
+            "protocol": protocol,
+            "version": imbalanceseg.__version__,
+            "pid": os.getpid(),
+        }
+    )
 
 
 def _require_safe(host: str, cert: Path | None, key: Path | None, insecure: bool) -> None:

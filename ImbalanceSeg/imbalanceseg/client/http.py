@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -19,6 +19,7 @@ _SECONDS_TO_CONNECT = 5.0
 _SECONDS_OF_SILENCE = 30.0
 _SECONDS_OF_QUIET_STREAM = 10.0
 _MOST_LINES = 32
+_PIECE = 1 << 20
 
 
 class EngineError(ImbalanceSegError):
@@ -101,6 +102,35 @@ class Connection:
         if response.status_code >= 400 and response.status_code not in allowed:
             raise _refusal(response)
         return response
+
+    def download(
+        self, path: str, stream: IO[bytes], most_bytes: int, told: Callable[[int], None]
+    ) -> None:
+        """Write what lies at an address to a stream, from its beginning; errors as :meth:`call`.
+
+        Args:
+            path: after the URL.
+            stream: that can be begun anew.
+            most_bytes: more than these are refused.
+            told: receives the bytes so far.
+        """
+        try:
+            with self._session.get(
+                self.url + path, stream=True, timeout=(_SECONDS_TO_CONNECT, _SECONDS_OF_SILENCE)
+            ) as response:
+                if response.status_code >= 400:
+                    raise _refusal(response)
+                stream.seek(0)
+                stream.truncate()
+                size = 0
+                for piece in response.iter_content(_PIECE):
+                    size += len(piece)
+                    if size > most_bytes:
+                        raise EngineError("answer-too-large", "The engine sends more than it may.")
+                    stream.write(piece)
+                    told(size)
+        except requests.RequestException as error:
+            raise _unanswered(error) from error
 
     def has(self, path: str) -> bool:
         """Whether there is something at an address; errors as :meth:`call`."""

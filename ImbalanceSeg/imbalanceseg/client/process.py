@@ -20,6 +20,7 @@ from imbalanceseg.errors import DependencyError, ImbalanceSegError
 
 _SECONDS_TO_START = 60.0
 _SECONDS_TO_END = 4.0
+_SPARE_FOLDERS = 3
 
 
 class LocalEngine:
@@ -30,7 +31,8 @@ class LocalEngine:
     Args:
         command: program and leading arguments, for example ``["PythonSlicer", "-m",
             "imbalanceseg"]``.
-        folder: keeps cases and results; None for the user's own.
+        folder: keeps cases and results; None for the user's own. While another engine uses it,
+            the one beside it whose name ends with ``-2``, ``-3`` or ``-4`` is taken.
         environment: the child's whole environment; None passes on the present one.
         arguments: further ones of ``imbalanceseg serve``.
     """
@@ -43,6 +45,8 @@ class LocalEngine:
         arguments: Sequence[str] = (),
     ) -> None:
         self._command = [*command, "serve", "--port", "0", "--parent-pid", str(os.getpid())]
+        # Another program of the same user has its own engine, and a folder takes one.
+        self._command += ["--spare-folders", str(_SPARE_FOLDERS)]
         if folder is not None:
             self._command += ["--data", str(folder)]
         self._command += arguments

@@ -63,6 +63,7 @@ class EngineTask:
         self._poller = poller
         self._over = threading.Event()
         self._cancelled = threading.Event()
+        self._finishing = threading.Event()
         self._heard = time.monotonic()
 
     @property
@@ -74,6 +75,11 @@ class EngineTask:
     def is_cancelled(self) -> bool:
         """Whether :meth:`EngineClient.cancel` was called."""
         return self._cancelled.is_set()
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether :meth:`EngineClient.finish` was called."""
+        return self._finishing.is_set()
 
     @property
     def quiet_seconds(self) -> float:
@@ -100,6 +106,12 @@ class EngineTask:
             raise self.error
         return self.result
 
+    def tell_end(self) -> None:
+        """Call ``on_done``, on the thread that polls."""
+        self._over.wait()
+        if self.on_done is not None:
+            self.on_done(self)
+
     # for the thread that works
 
     def heard(self) -> None:
@@ -109,6 +121,10 @@ class EngineTask:
     def want_cancelled(self) -> None:
         """Ask for the end."""
         self._cancelled.set()
+
+    def want_finished(self) -> None:
+        """Ask for an early end with what there is."""
+        self._finishing.set()
 
     def require_wanted(self) -> None:
         """Raise :class:`~imbalanceseg.errors.Cancelled` where the end was asked for."""

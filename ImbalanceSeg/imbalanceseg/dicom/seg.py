@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,6 +42,14 @@ _MAY_BE_EMPTY = (
 )
 
 
+class _Algorithm(NamedTuple):
+    """Who made the labels, and whether a person had a hand in them."""
+
+    name: str
+    version: str
+    corrected: bool
+
+
 def write_dicom_seg(
     labels: sitk.Image,
     series_folder: str | os.PathLike[str],
@@ -51,6 +59,7 @@ def write_dicom_seg(
     algorithm_name: str = "ImbalanceSeg",
     algorithm_version: str = __version__,
     series_uid: str | None = None,
+    corrected: bool = False,
 ) -> None:
     """Write labels as a binary DICOM Segmentation that refers to the series they were made from.
 
@@ -66,6 +75,8 @@ def write_dicom_seg(
         algorithm_name: what made the labels, for example ``"airway"``.
         algorithm_version: its version.
         series_uid: which series of the folder, where there are several.
+        corrected: whether a person had a hand in the labels; the segments then call themselves
+            semi-automatic, else automatic.
 
     Raises:
         GeometryError: ``grid-mismatch``, the labels lie elsewhere than the series.
@@ -79,7 +90,10 @@ def write_dicom_seg(
     voxels = _voxels_on(labels, series.grid)
     present = _present(voxels, segments)
     sources = _quotable_headers(series)
-    segmentation = _build(voxels, present, sources, series, (algorithm_name, algorithm_version))
+    algorithm = _Algorithm(
+        printable(algorithm_name, 48), printable(algorithm_version, 48), corrected
+    )
+    segmentation = _build(voxels, present, sources, series, algorithm)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -186,14 +200,14 @@ def _build(
     present: Sequence[SegmentInfo],
     sources: Sequence[pydicom.Dataset],
     series: Series,
-    algorithm: tuple[str, str],
+    algorithm: _Algorithm,
 ) -> hd.seg.Segmentation:
     import highdicom as hd
 
     numbered = np.zeros(voxels.shape, dtype=np.uint8)
     for number, segment in enumerate(present, start=1):
         numbered[voxels == segment.label] = number
-    name, version = (printable(text, 48) for text in algorithm)
+    name, version = algorithm.name, algorithm.version
     try:
         with quiet_readers():
             return hd.seg.Segmentation(
@@ -201,7 +215,7 @@ def _build(
                 pixel_array=numbered,
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=[
-                    _description(number, segment, name, version)
+                    _description(number, segment, algorithm)
                     for number, segment in enumerate(present, start=1)
                 ],
                 series_instance_uid=hd.UID(),
@@ -241,22 +255,23 @@ def _series_number(source: pydicom.Dataset) -> int:
 
 
 def _description(
-    number: int, segment: SegmentInfo, algorithm_name: str, algorithm_version: str
+    number: int, segment: SegmentInfo, algorithm: _Algorithm
 ) -> hd.seg.SegmentDescription:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
     label = printable(segment.name, 64)
+    kinds = hd.seg.SegmentAlgorithmTypeValues
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
         segmented_property_category=_code(segment.category),
         segmented_property_type=_code(segment.type),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kinds.SEMIAUTOMATIC if algorithm.corrected else kinds.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm_name,
+            name=algorithm.name,
             family=codes.cid7162.ArtificialIntelligence,
-            version=algorithm_version,
+            version=algorithm.version,
         ),
         tracking_uid=hd.UID(),
         tracking_id=label,

@@ -17,7 +17,7 @@ class Event:
 
     Attributes:
         number: from 1, of one job.
-        data: JSON, with the key ``"event"``: ``"state"``, ``"progress"`` or ``"note"``.
+        data: JSON, with the key ``"event"``: ``"state"``, ``"progress"`` or ``"preview"``.
     """
 
     number: int

@@ -26,7 +26,7 @@ from imbalanceseg.server.records import (
     StoredModel,
 )
 from imbalanceseg.server.requests import JobRequest
-from imbalanceseg.server.result_files import ANNOTATION_FILE, MODEL_FOLDER
+from imbalanceseg.server.result_files import ANNOTATION_FILE, MODEL_FOLDER, PREVIEW_FILE
 from imbalanceseg.server.store import Store
 from imbalanceseg.server.tasks import TaskMaker
 
@@ -53,6 +53,7 @@ class JobBook:
         self._logs: dict[str, EventLog] = {}
         self._progress: dict[str, Mapping[str, Any]] = {}
         self._stops: dict[str, JobState] = {}
+        self._finishes: set[str] = set()
         self._folders: dict[str, Path] = {}
         self.device_facts: Mapping[str, Any] | None = None
         self.on_begin: Callable[[Job], None] = lambda job: None
@@ -157,6 +158,44 @@ class JobBook:
             self._stops[job] = JobState.CANCELLED
             return found
 
+    def finish(self, job: str) -> Job:
+        """Have an adaptation end soon, with the best so far; nothing happens where it is over.
+
+        Raises:
+            InputError: ``job-unknown`` or ``job-all-or-nothing``.
+        """
+        with self._lock:
+            found = self.job(job)
+            if found.kind is not JobKind.FINETUNE:
+                raise InputError(
+                    "job-all-or-nothing",
+                    "Only an adaptation can end early with what it has.",
+                    "Wait until the job is done, or cancel it.",
+                )
+            if not found.state.is_final:
+                self._finishes.add(job)
+            return found
+
+    def preview(self, job: str) -> bytes:
+        """The labels that a running adaptation has shown last, as NRRD.
+
+        Raises:
+            InputError: ``job-unknown`` or ``preview-unknown``.
+        """
+        self.job(job)
+        folder = self._folders.get(job)
+        try:
+            if folder is not None:
+                return (folder / PREVIEW_FILE).read_bytes()
+        except OSError:
+            # There is none yet, or the job ends at this moment.
+            pass
+        raise InputError(
+            "preview-unknown",
+            "There is no preview of this job now.",
+            "Ask for previews when the job is started; they are there while it runs.",
+        )
+
     def forget(self, job: str) -> None:
         """Delete a job that is over, with its results.
 
@@ -221,6 +260,9 @@ class JobBook:
         """See :class:`~imbalanceseg.server.lane.JobKeeper`."""
         if job.startswith(_PREPARE):
             return
+        if message["stage"] == "preview":
+            self.log(job).add({"event": "preview", "number": message["done"]})
+            return
         told = {key: value for key, value in message.items() if key not in ("event", "task")}
         self._progress[job] = told
         self.log(job).add({"event": "progress"} | told)
@@ -253,6 +295,10 @@ class JobBook:
     def stop_wanted(self, job: str) -> bool:
         """See :class:`~imbalanceseg.server.lane.JobKeeper`."""
         return job in self._stops
+
+    def finish_wanted(self, job: str) -> bool:
+        """See :class:`~imbalanceseg.server.lane.JobKeeper`."""
+        return job in self._finishes
 
     def device(self, facts: Mapping[str, Any]) -> None:
         """See :class:`~imbalanceseg.server.lane.JobKeeper`."""
@@ -319,6 +365,7 @@ class JobBook:
         with self._lock:
             log = self.log(job.id)
             self._stops.pop(job.id, None)
+            self._finishes.discard(job.id)
             self._progress.pop(job.id, None)
             folder = self._folders.pop(job.id, None)
             job = job.but(state=state, fault=fault, finished=time.time(), last_event=log.last + 1)

@@ -42,6 +42,9 @@ class JobKeeper(Protocol):
     def stop_wanted(self, job: str) -> bool:
         """Whether a job is to be stopped."""
 
+    def finish_wanted(self, job: str) -> bool:
+        """Whether a job is to end soon, with what it has."""
+
     def device(self, facts: Mapping[str, Any]) -> None:
         """What a worker computes on."""
 
@@ -134,8 +137,11 @@ class Lane(threading.Thread):
         worker.send({"do": "task", "task": task})
         self._warm = task.get("model") or self._warm
         kill_at: float | None = None
-        begun = last
+        begun, hurried = last, False
         while True:
+            if not hurried and self._keeper.finish_wanted(job):
+                worker.send({"do": "finish", "task": task["id"]})
+                hurried = True
             if self._keeper.stop_wanted(job):
                 if kill_at is None:
                     worker.send({"do": "stop", "task": task["id"]})

@@ -16,6 +16,7 @@ class Limits:
         volume_bytes: of one case or annotation, decompressed.
         dicom_file_bytes: of one DICOM file.
         dicom_files: of one case.
+        model_bytes: of a model that is handed out.
         json_bytes: of a request that is no upload.
         queued_jobs: that wait, of all clients.
         queued_jobs_of_client: that wait, of one client.
@@ -27,6 +28,7 @@ class Limits:
     volume_bytes: int = 8 * GIB
     dicom_file_bytes: int = GIB
     dicom_files: int = 10_000
+    model_bytes: int = 4 * GIB
     json_bytes: int = 2**20
     queued_jobs: int = 256
     queued_jobs_of_client: int = 64

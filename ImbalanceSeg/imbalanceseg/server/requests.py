@@ -17,11 +17,13 @@ Address = Annotated[
 JobId = Annotated[
     str, Field(pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
 ]
+MODEL_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+LONGEST_MODEL_NAME = 80
 ModelName = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
-        max_length=80,
+        pattern=MODEL_NAME,
+        max_length=LONGEST_MODEL_NAME,
         description="One of `GET /v1/info`.",
         examples=["airway"],
     ),
@@ -89,6 +91,9 @@ class FinetuneParameters(Part):
     memory_gb: MemoryGb = None
     device: Device = "auto"
     prepare_clicks: bool = False
+    preview: Annotated[
+        bool, Field(description="Show what there is on the way, see `GET /v1/jobs/{job}/preview`.")
+    ] = False
 
 
 class ClickParameters(Part):
@@ -141,6 +146,13 @@ class DicomSegParameters(Part):
 
     base: JobId
     labels: Annotated[Address | None, Field(description="An annotation of the case.")] = None
+    corrected: Annotated[
+        bool,
+        Field(
+            description="A person had a hand in the labels: the segments are called semi-automatic."
+            " Those of clicks and adaptations are anyway."
+        ),
+    ] = False
 
 
 class _Request(Part):

@@ -67,12 +67,42 @@ class JobView(_View):
     waiting: Annotated[int | None, Field(description="How many jobs go first.")]
 
 
+class ConceptView(_View):
+    """A term of a coding scheme, as DICOM writes it."""
+
+    value: Annotated[str, Field(examples=["110726009"])]
+    meaning: Annotated[str, Field(examples=["Trachea and bronchus"])]
+    scheme: Annotated[str, Field(description="`SCT` is SNOMED CT.", examples=["SCT"])]
+
+
+class AdaptedView(_View):
+    """What a model was adapted from and to."""
+
+    parent: Annotated[
+        str,
+        Field(description="Empty where it began from nothing.", examples=["airway 0.1.0"]),
+    ]
+    parent_sha256: str
+    annotation_sha256: str
+    labelled_voxels: int
+    slices: Annotated[int, Field(description="That were confirmed.", examples=[3])]
+    depth: Annotated[str, Field(examples=["head"])]
+    seed: int
+    seconds: Annotated[float, Field(description="That it took.", examples=[58.3])]
+    held_out_dice: Annotated[
+        float | None, Field(description="Of a slice held out.", examples=[0.91])
+    ]
+
+
 class SegmentView(_View):
     """What a label stands for."""
 
     label: int
     name: str
     color: tuple[int, int, int]
+    category: ConceptView
+    type: ConceptView
+    region: ConceptView | None = None
 
 
 class ModelView(_View):
@@ -100,6 +130,28 @@ class ModelView(_View):
             examples=[{"seconds": 41.2, "memory_mib": 3100, "jobs": 12}],
         ),
     ]
+    measured_on: Annotated[
+        dict[str, dict[str, float]],
+        Field(
+            description="The same by device; empty before the first segmentation.",
+            examples=[
+                {
+                    "cpu": {"seconds": 41.2, "memory_mib": 3100, "jobs": 11},
+                    "cuda": {
+                        "seconds": 5.1,
+                        "memory_mib": 2900,
+                        "device_memory_mib": 4200,
+                        "jobs": 1,
+                    },
+                }
+            ],
+        ),
+    ]
+    sha256: Annotated[
+        list[str],
+        Field(description="Of its weights, one file a network.", examples=[[_ADDRESS]]),
+    ]
+    adapted: Annotated[AdaptedView | None, Field(description="None where it was not adapted.")]
 
 
 class InfoView(_View):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,10 +15,14 @@ from imbalanceseg.io import write_image, write_json
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 from imbalanceseg.session import Session
 
+if TYPE_CHECKING:
+    from imbalanceseg.inference.segmentation import Segmentation
+
 CHANGED_FILE = "changed.nrrd"
 LABELS_FILE = "labels.nrrd"
 HARDNESS_FILE = "hardness.nrrd"
 ANNOTATION_FILE = "annotation.nrrd"
+PREVIEW_FILE = "preview.nrrd"
 MODEL_FOLDER = "model"
 
 
@@ -47,8 +52,41 @@ def write_results(session: Session, folder: Path, tell: ProgressCallback) -> dic
         session.image, result, model, case=session.name, seconds=session.seconds, files=files
     )
     write_json(folder / "report.json", report)
-    kept = ("segments", "seconds", "total_seconds", "peak_memory_mib", "device", "backend", "notes")
+    kept = (
+        "segments",
+        "seconds",
+        "total_seconds",
+        "peak_memory_mib",
+        "peak_device_memory_mib",
+        "device",
+        "backend",
+        "notes",
+    )
     return {key: report[key] for key in kept}
+
+
+def write_preview(result: Segmentation, file: Path) -> None:
+    """Write the labels of a result on the way, in the place of those before.
+
+    Raises:
+        OSError, RuntimeError: they cannot be written.
+    """
+    from imbalanceseg.reporting.slicer_labels import slicer_labels
+
+    made_by = f"ImbalanceSeg {result.model_name} {result.model_version}"
+    labels = slicer_labels(result.labels, result.segments, made_by)
+    half = _half_of(file)
+    # What is shown for seconds need not be forced to disk.
+    sitk.WriteImage(labels, str(half), True)
+    half.replace(file)
+
+
+def remove_preview(file: Path) -> None:
+    """Remove what :func:`write_preview` has written, half or whole."""
+    for one in (file, _half_of(file)):
+        # Where somebody reads it at this moment, some systems refuse.
+        with suppress(OSError):
+            one.unlink()
 
 
 def write_changed(before: sitk.Image, after: sitk.Image, folder: Path) -> Mapping[str, Any]:
@@ -77,3 +115,8 @@ def paste(box: sitk.Image, labels: sitk.Image) -> sitk.Image:
     index = Grid.of(labels).physical_to_index(Grid.of(box).origin_mm)
     where = [int(n) for n in np.rint(index)]
     return sitk.Paste(labels, sitk.Cast(box, labels.GetPixelID()), box.GetSize(), [0, 0, 0], where)
+
+
+def _half_of(file: Path) -> Path:
+    """Where a preview is written before it takes its place."""
+    return file.with_name(f".{file.name}")

@@ -32,14 +32,18 @@ _EXAMPLES: dict[str, Any] = {
     "finetune": {
         "kind": "finetune",
         "case": _CASE,
-        "parameters": {"model": "airway", "annotation": _CASE, "seconds": 60},
+        "parameters": {"model": "airway", "annotation": _CASE, "seconds": 60, "preview": True},
     },
     "click": {
         "kind": "click",
         "case": _CASE,
         "parameters": {"base": _JOB, "point_mm": [12.5, -40.0, 118.0], "label": 1},
     },
-    "suggest": {"kind": "suggest", "case": _CASE, "parameters": {"base": _JOB, "n": 5}},
+    "suggest": {
+        "kind": "suggest",
+        "case": _CASE,
+        "parameters": {"base": _JOB, "annotation": _CASE, "n": 5},
+    },
     "evaluate": {
         "kind": "evaluate",
         "case": _CASE,
@@ -48,6 +52,13 @@ _EXAMPLES: dict[str, Any] = {
     "dicom-seg": {"kind": "dicom-seg", "case": _CASE, "parameters": {"base": _JOB}},
 }
 _BODY = Body(openapi_examples={name: {"value": value} for name, value in _EXAMPLES.items()})
+
+
+def _binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """An answer that is a file, for the OpenAPI document."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"content": content, "description": description}}
+
 
 Client = Annotated[
     str,
@@ -64,6 +75,19 @@ JobNumber = Annotated[JobId, Path(description="Number of the job.")]
 def info(service: Service) -> InfoView:
     """Versions, protocol, device, models, limits."""
     return InfoView.model_validate(service.info())
+
+
+@router.get(
+    "/models/{model}",
+    tags=["engine"],
+    response_class=StreamingResponse,
+    responses=_binary("application/zip", "The bundle: `configs`, `models`, `docs`, `LICENSE`."),
+)
+def get_model(model: ModelName, service: Service) -> StreamingResponse:
+    """A model that was adapted here, as a zip of its bundle, to be kept or taken elsewhere."""
+    headers = {"Content-Disposition": f'attachment; filename="{model}.zip"'}
+    pieces = service.model_archive(model)
+    return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
 
 @router.delete("/models/{model}", status_code=204, tags=["engine"])
@@ -115,12 +139,39 @@ def get_job(job: JobNumber, service: Service) -> JobView:
 
 @router.delete("/jobs/{job}", tags=["jobs"])
 def delete_job(job: JobNumber, service: Service) -> Response:
-    """Stop a job (202), or delete one that is over, with its results (204)."""
+    """Stop a job (202), or delete one that is over, with its results (204).
+
+    A job that is stopped has no result; to keep that of an adaptation, finish it.
+    """
     if service.jobs.job(job).state.is_final:
         service.jobs.forget(job)
         return Response(status_code=204)
     service.jobs.cancel(job)
     return Response(status_code=202)
+
+
+@router.post("/jobs/{job}/finish", status_code=202, tags=["jobs"])
+def finish_job(job: JobNumber, service: Service) -> JobView:
+    """Have an adaptation end soon, with the best it has found so far as its result.
+
+    One that has not come to the end of its first round goes through that. Nothing happens where
+    the job is over.
+    """
+    return JobView.model_validate(service.jobs.view(service.jobs.finish(job)))
+
+
+@router.get(
+    "/jobs/{job}/preview",
+    tags=["jobs"],
+    response_class=Response,
+    responses=_binary("application/octet-stream", "Labels on the grid of the case, as NRRD."),
+)
+def preview(job: JobNumber, service: Service) -> Response:
+    """The labels that an adaptation has shown last, while it runs.
+
+    There are some where `preview` was asked for, from the moment of the first event of that name.
+    """
+    return Response(service.jobs.preview(job), media_type="application/octet-stream")
 
 
 @router.get(
@@ -150,7 +201,8 @@ async def events(
     """What happens to a job, while it happens.
 
     `{"event": "state", "job": {...}}` at every change of state, the last one included, and
-    `{"event": "progress", "stage", "done", "total", "message", "metrics"}` in between.
+    `{"event": "progress", "stage", "done", "total", "message", "metrics"}` in between. Where
+    previews were asked for, `{"event": "preview", "number"}` says that there is a newer one.
     """
     await run_in_threadpool(service.jobs.job, job)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -64,7 +64,7 @@ def run_server(
 
     Raises:
         InputError: ``address-not-usable``.
-        OutputError: ``data-folder``.
+        OutputError: ``data-folder`` or ``data-folder-in-use``.
         ModelError: a bundle cannot be read.
     """
     with _bound(place) as listener:

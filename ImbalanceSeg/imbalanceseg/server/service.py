@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from imbalanceseg.server.jobs import JobBook
 from imbalanceseg.server.lane import Lane
 from imbalanceseg.server.library import Library
 from imbalanceseg.server.limits import Limits
+from imbalanceseg.server.model_archive import files_of, zipped
 from imbalanceseg.server.records import Job, JobState
 from imbalanceseg.server.shelf import ModelShelf
 from imbalanceseg.server.store import Store
@@ -32,11 +33,13 @@ class ServiceSettings:
     Attributes:
         folder: where everything is kept.
         models: folders of further bundles.
+        models_folders: folders in which further bundles lie, now or later.
         limits: of what clients may ask for.
     """
 
     folder: Path
     models: Sequence[Path] = ()
+    models_folders: Sequence[Path] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -56,7 +59,7 @@ class EngineService:
         jobs: everything about jobs.
 
     Raises:
-        OutputError: ``data-folder``.
+        OutputError: ``data-folder`` or ``data-folder-in-use``.
         ModelError: a bundle of the settings cannot be read.
     """
 
@@ -64,7 +67,7 @@ class EngineService:
         self.limits = settings.limits
         self.store = Store(settings.folder)
         self.library = Library(self.store, self.limits)
-        self.shelf = ModelShelf(self.store, settings.models)
+        self.shelf = ModelShelf(self.store, settings.models, settings.models_folders)
         tasks = TaskMaker(self.store, self.library, self.shelf)
         self.jobs = JobBook(self.store, self.library, tasks, self.limits)
         self._long = Lane("long", self.jobs.long, self.jobs, _NICE)
@@ -146,6 +149,15 @@ class EngineService:
             raise self._no_result(found)
         self.store.touch("jobs", job)
         return self.store.result_folder(job) / name
+
+    def model_archive(self, model: str) -> Iterator[bytes]:
+        """A model that was adapted here, as the pieces of a zip of its bundle.
+
+        Raises:
+            ModelError: ``model-unknown``, ``model-not-adapted`` or ``model-too-large``.
+        """
+        folder = self.shelf.adapted_folder(model)
+        return zipped(folder, files_of(folder, self.limits.model_bytes))
 
     def delete_case(self, case: str, everything: bool) -> None:
         """Delete the voxels of a case and all results of it.

@@ -53,7 +53,8 @@ class Store:
         folder: made when missing; one server at a time.
 
     Raises:
-        OutputError: ``data-folder``: it cannot be used, or a newer server has written it.
+        OutputError: ``data-folder-in-use``, or ``data-folder``: it cannot be used, or a newer
+            server has written it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,10 +73,16 @@ class Store:
             for half_written in (self.folder / "checkpoints").glob(".*"):
                 half_written.unlink()
         except (OSError, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                raise OutputError(
+                    "data-folder-in-use",
+                    f"Another server uses the data folder {folder}.",
+                    "Stop that one, or choose another folder with --data.",
+                ) from error
             raise OutputError(
                 "data-folder",
                 f"The data folder {folder} cannot be used ({error}).",
-                "Choose a folder in which you may write, and that no other server uses.",
+                "Choose a folder in which you may write.",
             ) from error
 
     def close(self) -> None:

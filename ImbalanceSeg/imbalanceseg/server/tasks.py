@@ -14,6 +14,7 @@ from imbalanceseg.server.result_files import (
     CHANGED_FILE,
     HARDNESS_FILE,
     LABELS_FILE,
+    PREVIEW_FILE,
 )
 from imbalanceseg.server.shelf import ModelShelf
 from imbalanceseg.server.store import Store
@@ -54,6 +55,7 @@ class TaskMaker:
         elif job.kind is JobKind.FINETUNE:
             self._finetune(job.case, asked, task)
             task["checkpoint"] = str(self._store.checkpoint_file(job.id))
+            task["preview"] = str(folder / PREVIEW_FILE) if asked.pop("preview", False) else None
         elif job.kind is JobKind.SUGGEST:
             if named := asked.pop("annotation"):
                 task["annotation"] = self._labels(job.case, named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
 from collections import OrderedDict
@@ -16,11 +17,18 @@ import SimpleITK as sitk
 from imbalanceseg.errors import ImbalanceSegError, InputError
 from imbalanceseg.io import read_image
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
-from imbalanceseg.server.result_files import paste, write_changed, write_results
+from imbalanceseg.server.result_files import (
+    paste,
+    remove_preview,
+    write_changed,
+    write_preview,
+    write_results,
+)
 from imbalanceseg.session import Session
 
 if TYPE_CHECKING:
     from imbalanceseg.annotation.annotation import Annotation
+    from imbalanceseg.inference.segmentation import Segmentation
     from imbalanceseg.models.bundle import Model
 
 Task = Mapping[str, Any]
@@ -41,9 +49,14 @@ class _Scan:
 
 
 class Workbench:
-    """Does one task after another, and keeps what the next one may need."""
+    """Does one task after another, and keeps what the next one may need.
 
-    def __init__(self) -> None:
+    Args:
+        enough: asked while an adaptation runs; yes ends it with the best so far.
+    """
+
+    def __init__(self, enough: Callable[[], bool] = lambda: False) -> None:
+        self._enough = enough
         self._scans: OrderedDict[str, _Scan] = OrderedDict()
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._jobs: dict[str, Callable[[Task, ProgressCallback], dict[str, Any]]] = {
@@ -104,14 +117,19 @@ class Workbench:
             # JSON knows no numbers as keys.
             settings["names"] = {int(label): name for label, name in settings["names"].items()}
         checkpoint = Path(task["checkpoint"])
+        preview = Path(task["preview"]) if task["preview"] else None
         tuned = session.finetune(
             model,
             settings.pop("device"),
             tell,
             checkpoint=checkpoint,
             resume=checkpoint.exists(),
+            enough=self._enough,
+            preview=_shown_in(preview, tell) if preview else None,
             **settings,
         )
+        if preview:
+            remove_preview(preview)
         session.forget_earlier()
         scan.job = task["id"]
         tell(ProgressEvent("write", 0, 1, "model"))
@@ -170,6 +188,8 @@ class Workbench:
 
         labels = self._labels(task, tell)
         model = load_model(task["model"]["path"])
+        root, *clicks = task["chain"]
+        by_hand = bool(clicks) or root["annotation"] is not None
         tell(ProgressEvent("write", 0, 1, "segmentation.dcm"))
         write_dicom_seg(
             labels,
@@ -178,6 +198,7 @@ class Workbench:
             model.segments,
             algorithm_name=f"ImbalanceSeg {model.name}",
             algorithm_version=model.version,
+            corrected=by_hand or task["parameters"]["corrected"],
         )
         return {}
 
@@ -245,6 +266,22 @@ class Workbench:
         while len(self._scans) > most_scans or (len(self._scans) > 1 and _memory_is_short()):
             self._scans.popitem(last=False)
             gc.collect()
+
+
+def _shown_in(file: Path, tell: ProgressCallback) -> Callable[[Segmentation], None]:
+    """What keeps the labels of the latest preview in a file, and tells of each."""
+    numbers = itertools.count(1)
+
+    def show(result: Segmentation) -> None:
+        try:
+            write_preview(result, file)
+        except (OSError, RuntimeError):
+            # Nothing is lost with it.
+            return
+        number = next(numbers)
+        tell(ProgressEvent("preview", number, number))
+
+    return show
 
 
 def _read_channel(path: str) -> sitk.Image:

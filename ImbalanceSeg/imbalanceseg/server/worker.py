@@ -53,6 +53,7 @@ class _Worker:
         self._inbox: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._task = ""
         self._stop: set[str] = set()
+        self._finish: set[str] = set()
         self._told = 0.0
         self._stage = ""
 
@@ -60,7 +61,7 @@ class _Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         from imbalanceseg.server.workbench import Workbench, device_facts
 
-        bench = Workbench()
+        bench = Workbench(lambda: self._task in self._finish)
         self._send({"event": "ready", "device": device_facts()})
         while True:
             message = self._inbox.get()
@@ -75,6 +76,8 @@ class _Worker:
                 message = json.loads(self._connection.recv_bytes())
                 if message["do"] == "stop":
                     self._stop.add(message["task"])
+                elif message["do"] == "finish":
+                    self._finish.add(message["task"])
                 else:
                     self._inbox.put(message)
         except (EOFError, OSError):
@@ -102,6 +105,7 @@ class _Worker:
         else:
             self._send({"event": "done", "task": self._task, "outcome": outcome})
         self._stop.discard(self._task)
+        self._finish.discard(self._task)
 
     def _fail(self, code: str, message: str, hint: str) -> None:
         fault = {"code": code, "message": message, "hint": hint}

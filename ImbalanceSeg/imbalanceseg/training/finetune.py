@@ -74,6 +74,7 @@ def finetune(
     names: Mapping[int, str] | None = None,
     memory_gb: float | None = None,
     preview: Callable[[Segmentation], None] | None = None,
+    enough: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     seconds_used: float = 0.0,
@@ -97,6 +98,9 @@ def finetune(
         memory_gb: that may be taken, in GiB; most of what is free when None.
         preview: receives the segmentation as soon as there is one and whenever there is a newer
             one, as long as that takes at most 15 % of the time.
+        enough: asked at every step. Once it says yes, nothing more is begun: training of the
+            network ends, the first round is taught to its end, any other is dropped, and the best
+            so far is what is returned.
         checkpoint: a file that is kept up to date, with which a killed adaptation can go on; it
             stays when all is done. Its folder must exist.
         resume: go on with what the checkpoint holds. Where steps are counted by ``iterations``, the
@@ -117,5 +121,5 @@ def finetune(
     )
     budget = TimeBudget(seconds, seconds_used)
     run = FineTuning(asked, budget, checkpoint, resume)
-    child, segmentation = run.through(progress or ignore_progress, preview)
+    child, segmentation = run.through(progress or ignore_progress, preview, enough)
     return FineTuned(child, segmentation, [Step(*moment) for moment in run.standing.history])

@@ -122,6 +122,7 @@ def train_network(
     told: Callable[[int, float], None],
     begin: Begun | None = None,
     between: Callable[[Begun], bool] = lambda begun: False,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Begun:
     """Train until the time is over; the network is changed in place and left in evaluation mode.
 
@@ -139,6 +140,7 @@ def train_network(
         begin: what was done before, with the network as it was then.
         between: called after every step but the last; True when it has used the network, whose
             mode, device and random numbers are then put back.
+        enough: no step but the first is begun once this says yes.
 
     Returns:
         What is done.
@@ -170,7 +172,7 @@ def train_network(
     while iterations is None or step < iterations:
         passed = before + now - begun
         # A step that would not end in time is not begun, except the very first.
-        if passed + (took if step else 0) >= seconds:
+        if passed + (took if step else 0) >= seconds or (step and enough()):
             break
         # What time does must not show where steps are counted.
         share = passed / seconds if iterations is None else step / iterations

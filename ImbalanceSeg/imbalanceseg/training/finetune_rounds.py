@@ -148,19 +148,22 @@ class Rounds:
         """What :meth:`found` will take."""
         return self._pupil.learner.probabilities_seconds(self.kept)
 
-    def run(self, told: Told, shown: Callable[[], None]) -> None:
+    def run(
+        self, told: Told, shown: Callable[[], None], enough: Callable[[], bool] = lambda: False
+    ) -> None:
         """Teach what is left to teach.
 
         Args:
             told: receives steps and losses. Where it raises :class:`Cancelled` after the first
                 round, the best so far is kept.
             shown: called when the rounds kept say something new and more will follow.
+            enough: no round but the first is begun once this says yes.
         """
         first, total = self._standing.rounds, len(self._pupil.head.rounds)
         for number in range(first, total):
             if number and not self._budget.allows(self._budget.expected("round"), self._ending):
                 return
-            if number - self.kept >= _WORSE_ROUNDS:
+            if number - self.kept >= _WORSE_ROUNDS or (number and enough()):
                 return
             try:
                 if self.kept == number and (number > 1 or number == first > 0):

@@ -20,6 +20,7 @@ from imbalanceseg.annotation.painted_result import (
     said_of,
     with_annotation,
 )
+from imbalanceseg.errors import Cancelled
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.inference.hardness import annotated_hardness
 from imbalanceseg.inference.memory import memory_budget
@@ -130,18 +131,22 @@ class FineTuning:
         }
 
     def through(
-        self, progress: ProgressCallback, preview: Callable[[Segmentation], None] | None
+        self,
+        progress: ProgressCallback,
+        preview: Callable[[Segmentation], None] | None,
+        enough: Callable[[], bool] | None,
     ) -> tuple[Model, Segmentation]:
         """Do what is left to do.
 
         Args:
             progress: receives events.
             preview: receives segmentations on the way, or None.
+            enough: says whether to end with what there is, or None.
 
         Returns:
             The child, and what it says of the scan.
         """
-        self.progress = progress
+        self.progress, self.enough = progress, enough or (lambda: False)
         self.previews, self.told = Previews(preview, self.budget), time.monotonic()
         with self.budget.timed("prepare"):
             patient = Patient(self.asked.channels, self.model, self.memory)
@@ -255,6 +260,7 @@ class FineTuning:
                 standing.network_step, standing.network_seconds, self.checkpoint.part("optimizer.")
             ),
             between=between,
+            enough=self.enough,
         )
         standing.network_step, standing.network_seconds = trained.step, trained.seconds
         standing.network_trained = True
@@ -335,14 +341,17 @@ class FineTuning:
         )
 
         def shown() -> None:
-            if self.previews.due(self.budget.restoring + rounds.found_seconds()):
+            cost = self.budget.restoring + rounds.found_seconds()
+            if self.previews.due(cost) and not self.enough():
                 so_far = Model(self.model.path, self._card(self.arguments, rounds.kept))
                 self.previews.show(lambda: self._result(patient, so_far, rounds.found()))
 
         def told(number: int, stage: str, step: int, loss: float) -> None:
             self._tell(number, f"{stage} {number + 1}", step, loss)
+            if rounds.kept and self.enough():
+                raise Cancelled
 
-        rounds.run(told, shown)
+        rounds.run(told, shown, self.enough)
         found = rounds.found()
         head.rounds = head.rounds[: rounds.kept]
         return found

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from imbalanceseg.cli.serve import in_first_free
+from imbalanceseg.errors import OutputError
+
 from .conftest import command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -60,6 +63,30 @@ def test_a_model_that_is_none_is_refused(run_cli: Run, tmp_path: Path) -> None:
         run_cli("serve", "--port", 0, "--data", tmp_path / "data", "--model", tmp_path / "model"),
         "model-invalid",
     )
+
+
+def test_the_first_folder_that_is_free_is_taken(tmp_path: Path) -> None:
+    used = {tmp_path / "data", tmp_path / "data-2", tmp_path / "data-3"}
+    tried: list[Path] = []
+
+    def run(folder: Path) -> None:
+        tried.append(folder)
+        if folder in used:
+            raise OutputError("data-folder-in-use", "Another server uses it.")
+
+    in_first_free(tmp_path / "data", 3, run)
+    assert [path.name for path in tried] == ["data", "data-2", "data-3", "data-4"]
+    with pytest.raises(OutputError):
+        in_first_free(tmp_path / "data", 2, run)
+
+    def broken(folder: Path) -> None:
+        tried.append(folder)
+        raise OutputError("data-folder", "It cannot be written.")
+
+    tried.clear()
+    with pytest.raises(OutputError):
+        in_first_free(tmp_path / "data", 3, broken)
+    assert len(tried) == 1
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")

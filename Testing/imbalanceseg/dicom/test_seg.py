@@ -431,3 +431,13 @@ def test_a_missing_folder_is_refused(oblique: Path, tmp_path: Path) -> None:
     labels, path = two_labels(oblique), tmp_path / "none" / "seg.dcm"
     error = refusal(OutputError, lambda: write_dicom_seg(labels, oblique, path, SEGMENTS))
     assert error.code == "output-folder-missing"
+
+
+@pytest.mark.parametrize(("corrected", "kind"), [(False, "AUTOMATIC"), (True, "SEMIAUTOMATIC")])
+def test_segments_say_whether_a_person_had_a_hand_in_them(
+    oblique: Path, tmp_path: Path, corrected: bool, kind: str
+) -> None:
+    path = tmp_path / "seg.dcm"
+    write_dicom_seg(two_labels(oblique), oblique, path, SEGMENTS, corrected=corrected)
+    assert {s.SegmentAlgorithmType for s in pydicom.dcmread(path).SegmentSequence} == {kind}
+    assert_valid(path)

@@ -198,8 +198,10 @@ def engine(
     tmp_path_factory: pytest.TempPathFactory, bundle: Path, slow_bundle: Path
 ) -> Iterator[Engine]:
     """One engine for the tests of a module that leave it as it is."""
+    folder = tmp_path_factory.mktemp("engine")
     models = ("--model", str(bundle), "--model", str(slow_bundle))
-    engine = Engine(tmp_path_factory.mktemp("engine") / "data", models).start()
+    kept = ("--models-folder", str(folder / "models"))
+    engine = Engine(folder / "data", (*models, *kept)).start()
     yield engine
     engine.kill(signal.SIGTERM)
 

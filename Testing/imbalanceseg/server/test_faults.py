@@ -341,7 +341,7 @@ def test_a_data_folder_has_one_server(new_engine: NewEngine, tmp_path: Path) -> 
         timeout=60,
     )
     assert second.returncode == 2
-    assert "error[data-folder]" in second.stderr
+    assert "error[data-folder-in-use]" in second.stderr
 
 
 def test_memory_and_files_stay_over_many_clicks(new_engine: NewEngine) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.client import EngineClient, EngineError, EngineTask, JobResult
 from imbalanceseg.dicom.series import write_dicom_series
-from imbalanceseg.errors import Cancelled
+from imbalanceseg.errors import Cancelled, ImbalanceSegError
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.io import read_image
 from imbalanceseg.nrrd_stream import case_id
@@ -64,8 +66,12 @@ def test_info_says_what_a_person_needs(engine: Engine, segmented: JobResult) -> 
         assert model["license"]
         assert model["disclaimer"] == "Not for clinical use."
         assert model["segments"][0]["label"] == 1
+        assert model["segments"][0]["type"]["scheme"] == "SCT"
+        assert [len(one) for one in model["sha256"]] == [64]
+        assert model["adapted"] is None
     assert models["airway"]["modality"] == "CT"
     assert models["bright"]["measured"]["seconds"] > 0
+    assert models["bright"]["measured_on"] == {"cpu": models["bright"]["measured"]}
 
 
 def test_segment(scan: sitk.Image, engine: Engine) -> None:
@@ -187,11 +193,81 @@ def test_finetune_keeps_model_and_annotation(
     assert more.outcome["annotation"] != tuned.outcome["annotation"]
 
 
-def test_suggest(client: EngineClient, scan: sitk.Image, segmented: JobResult) -> None:
+def test_an_adaptation_is_shown_ended_early_and_kept(
+    client: EngineClient, engine: Engine, scan: sitk.Image, annotation: sitk.Image
+) -> None:
+    shown: list[sitk.Image] = []
+    threads: set[int] = set()
+
+    def show(image: sitk.Image) -> None:
+        shown.append(image)
+        threads.add(threading.get_ident())
+
+    settings = {**QUICK, "iterations": 60}
+    confirmed = [(2, 9), (2, 14)]
+    task = client.finetune(scan, annotation, "bright", confirmed, show, **settings)
+    engine.wait_for(lambda: (client.poll(), shown)[1])
+    preview = f"/v1/jobs/{task.job}/preview"
+    assert engine.request("GET", preview).content[:4] == b"NRRD"
+    client.finish(task)
+    tuned = task.wait(60)
+    assert threads == {threading.get_ident()}
+    assert Grid.of(shown[0]).same_as(Grid.of(scan))
+    truth = array(scan) > 200
+    assert 2 * (array(shown[0]) * truth).sum() > 0.8 * (array(shown[0]).sum() + truth.sum())
+    assert array(tuned.images["labels"]).any()
+    gone = engine.request("GET", preview)
+    assert (gone.status_code, gone.json()["code"]) == (404, "preview-unknown")
+    assert "preview.nrrd" not in engine.job(tuned.job)["files"]
+
+    folder = engine.folder.parent / "models"
+    kept = client.keep_model(tuned.outcome["model"], folder, "my-ball").wait(20)
+    card = json.loads((kept / "configs" / "metadata.json").read_text())["imbalanceseg"]
+    assert card["network"]["kwargs"]["rounds"] < 5
+    models = {model["id"]: model for model in engine.info()["models"]}
+    assert models["my-ball"]["adapted"]["parent"] == "bright 0.1.0"
+    assert models["my-ball"]["adapted"]["parent_sha256"] == models["bright"]["sha256"][0]
+    assert models["my-ball"]["sha256"] == models[tuned.outcome["model"]]["sha256"]
+    assert client.segment(scan, "my-ball", device="cpu").wait(60).images
+    for model, name, code in (
+        (tuned.outcome["model"], "my-ball", "model-exists"),
+        ("my-ball", None, "model-exists"),
+        ("my-ball", "other", "model-not-adapted"),
+        ("nosuch", None, "model-unknown"),
+        ("../token", "other", "not-found"),
+    ):
+        with pytest.raises(ImbalanceSegError) as refused:
+            client.keep_model(model, folder, name).wait(20)
+        assert refused.value.code == code
+    assert [path.name for path in folder.iterdir()] == ["my-ball"]
+
+
+def test_only_an_adaptation_ends_early(engine: Engine, segmented: JobResult) -> None:
+    refused = engine.request("POST", f"/v1/jobs/{segmented.job}/finish")
+    assert (refused.status_code, refused.json()["code"]) == (409, "job-all-or-nothing")
+    unknown = engine.request("POST", f"/v1/jobs/{'0' * 32}/finish")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "job-unknown")
+    assert engine.request("GET", f"/v1/jobs/{'0' * 32}/preview").json()["code"] == "job-unknown"
+
+
+def test_suggest(
+    client: EngineClient,
+    engine: Engine,
+    scan: sitk.Image,
+    annotation: sitk.Image,
+    segmented: JobResult,
+) -> None:
     result = client.suggest(scan, segmented.job, n=2).wait(60)
     found = result.outcome["suggestions"]
     assert 0 < len(found) <= 2
     assert {"axis", "index", "score", "reason"} == found[0].keys()
+    best = (found[0]["axis"], found[0]["index"])
+    labels = np.full(scan.GetSize()[::-1], 255, np.uint8)
+    np.moveaxis(labels, 2 - best[0], 0)[best[1]] = 0
+    painted = image_from_array(labels, Grid.of(scan))
+    result = client.suggest(scan, segmented.job, 5, painted, [best]).wait(60)
+    assert engine.job(result.job)["parameters"]["annotation"]
+    assert best not in [(one["axis"], one["index"]) for one in result.outcome["suggestions"]]
 
 
 def test_evaluate(client: EngineClient, scan: sitk.Image, segmented: JobResult) -> None:
@@ -216,13 +292,21 @@ def test_dicom_seg(client: EngineClient, engine: Engine, tmp_path: Path) -> None
     written = pydicom.dcmread(tmp_path / "seg")
     assert written.Modality == "SEG"
     assert written.SegmentSequence[0].SegmentLabel == "Airway tree"
-    corrected = array(segment.result.images["labels"])
-    corrected[:] = 0
-    corrected[5, 5, 5:8] = 1
-    labels = image_from_array(corrected, Grid.of(image))
-    result = client.dicom_seg(image, segment, labels=labels).wait(60)
+    assert written.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+    painted = array(segment.result.images["labels"])
+    painted[:] = 0
+    painted[5, 5, 5:8] = 1
+    labels = image_from_array(painted, Grid.of(image))
+    result = client.dicom_seg(image, segment, labels=labels, corrected=True).wait(60)
     (tmp_path / "seg").write_bytes(result.files["segmentation.dcm"])
-    assert pydicom.dcmread(tmp_path / "seg").NumberOfFrames == 1
+    corrected = pydicom.dcmread(tmp_path / "seg")
+    assert corrected.NumberOfFrames == 1
+    assert corrected.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    click = client.click(image, segment, Grid.of(image).origin_mm, 1, radius_mm=3.0)
+    result = client.dicom_seg(image, click).wait(60)
+    (tmp_path / "seg").write_bytes(result.files["segmentation.dcm"])
+    clicked = pydicom.dcmread(tmp_path / "seg").SegmentSequence[0]
+    assert clicked.SegmentAlgorithmType == "SEMIAUTOMATIC"
 
 
 def test_what_cannot_run_is_refused_at_once(

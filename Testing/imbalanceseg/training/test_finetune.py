@@ -16,7 +16,7 @@ from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks.adapted import PatientHead
 from imbalanceseg.progress import ProgressEvent
-from imbalanceseg.training import finetune_rounds, finetune_run, learner
+from imbalanceseg.training import finetune_network, finetune_rounds, finetune_run, learner
 from imbalanceseg.training.finetune import FineTuned, finetune
 from imbalanceseg.training.finetune_network import Begun
 from imbalanceseg.training.patient import Patient
@@ -281,6 +281,44 @@ def test_what_is_cancelled_late_keeps_the_best_so_far(scan, annotation) -> None:
     tuned = finetune(scan, annotation, depth="head", progress=stop, **QUICK)
     assert len(tuned.model.network.head.rounds) == 1
     assert array(tuned.segmentation.labels).any()
+
+
+def test_enough_keeps_what_the_first_round_brings(scan, annotation, monkeypatch) -> None:
+    monkeypatch.setattr(finetune_network, "_FEATURES", (2, 2))
+    told: list[str] = []
+
+    def tell(event: ProgressEvent) -> None:
+        told.append(event.message)
+
+    tuned = finetune(
+        scan,
+        annotation,
+        depth="all",
+        progress=tell,
+        enough=lambda: True,
+        **QUICK | {"iterations": 10},
+    )
+    assert len(tuned.model.network.head.rounds) == 1
+    assert array(tuned.segmentation.labels).any()
+    assert [message for message in told if "network" in message] == told[:1]
+
+
+def test_enough_later_drops_the_round_that_goes_on(scan, annotation) -> None:
+    done: list[int] = []
+
+    def tell(event: ProgressEvent) -> None:
+        done.append(event.done)
+
+    tuned = finetune(
+        scan,
+        annotation,
+        depth="head",
+        progress=tell,
+        enough=lambda: done[-1:] == [2],
+        **QUICK,
+    )
+    assert len(tuned.model.network.head.rounds) == 2
+    assert done.count(2) == 1
 
 
 class TestRefused:
