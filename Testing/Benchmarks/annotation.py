@@ -1,4 +1,4 @@
-"""A few painted slices: ours against what a user would do instead, on real cases.
+"""A few painted slices: ours against what a user would do instead, on real cases and phantoms.
 
     python Testing/Benchmarks/annotation.py DATA RESULTS.json [--names ms07,brain1,spleen]
         [--methods "random forest,ours"] [--slices 3,5,10] [--seeds 3] [--picture FILE.png]
@@ -40,8 +40,10 @@ from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.metrics.masks import bounding_box
 
 CASES = ("ms07", "brain1", "spleen", "hippocampus", "airway")
+PHANTOMS = ("phantom-tumor", "phantom-lesion", "phantom-airway")
 OURS = "ours"
 _HIPPOCAMPI = 10
+_PHANTOM_SEED = 700
 _AIRWAY_MARGIN_MM = 20.0
 _GOLDEN_RATIO = 0.618034
 _FIGURES = ("dice", "instance_f1", "length_detected", "seconds", "cpu_seconds")
@@ -84,7 +86,7 @@ def cases(data: Path, names: Iterable[str] = CASES) -> Iterator[Case]:
 
     Args:
         data: the folder with the shared data sets.
-        names: of :data:`CASES`.
+        names: of :data:`CASES` and :data:`PHANTOMS`.
     """
     for name in names:
         if name == "ms07":
@@ -109,8 +111,11 @@ def cases(data: Path, names: Iterable[str] = CASES) -> Iterator[Case]:
             image, reference = _read(folder / "dicom", folder / "airway_region_grown.nii.gz")
             pair = _cropped(image, reference, _AIRWAY_MARGIN_MM)
             yield Case(name, name, *pair, metrics=("dice", "length_detected"))
+        elif name in PHANTOMS:
+            yield _phantom(name)
         else:
-            raise typer.BadParameter(f"There is no case {name}; choose from {', '.join(CASES)}.")
+            known = ", ".join([*CASES, *PHANTOMS])
+            raise typer.BadParameter(f"There is no case {name}; choose from {known}.")
 
 
 def workers(names: Iterable[str], seconds: float) -> dict[str, Worker]:
@@ -267,6 +272,21 @@ def _read(image: Path, reference: Path) -> tuple[sitk.Image, sitk.Image]:
     return scan, resample(
         sitk.Cast(read_image(reference), sitk.sitkUInt8), Grid.of(scan), "nearest"
     )
+
+
+def _phantom(name: str) -> Case:
+    """A made scan of middling difficulty whose exact labels are known."""
+    from imbalanceseg.synthesis.airway import chest_phantom
+    from imbalanceseg.synthesis.lesions import lesion_phantom
+    from imbalanceseg.synthesis.tumor import tumor_phantom
+
+    if name == "phantom-tumor":
+        pair = tumor_phantom(_PHANTOM_SEED, "glioma", "T1c", (0.8, 0.8, 1.5))
+        return Case(name, name, *pair)
+    if name == "phantom-lesion":
+        return Case(name, name, *lesion_phantom(_PHANTOM_SEED), metrics=("dice", "instance_f1"))
+    pair = _cropped(*chest_phantom(_PHANTOM_SEED, spacing_mm=1.5), _AIRWAY_MARGIN_MM)
+    return Case(name, name, *pair, metrics=("dice", "length_detected"))
 
 
 def _cropped(

@@ -1,19 +1,21 @@
-"""The folder that the engine has filled."""
+"""What the engine has made of a scan."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from slicer.i18n import tr as _
 
+from imbalanceseg.client import JobResult
 from imbalanceseg.geometry import Grid
 from imbalanceseg.labels import CodedConcept, SegmentInfo
+
+_REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class EngineResult:
         modelVersion: its version.
         maps: float32 ``[k, j, i]`` in [0, 1], by name.
         notes: sentences the reader of the result must know.
+        jobID: number of the job at the engine, from which others go on; empty for none.
+        report: the engine's account of the result, as JSON holds it.
     """
 
     labels: np.ndarray
@@ -35,29 +39,31 @@ class EngineResult:
     modelVersion: str
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    jobID: str = ""
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, grid: Grid, maps: Sequence[str]) -> EngineResult:
-        """Read what the engine has written.
+    def of(cls, job: JobResult, grid: Grid, maps: Sequence[str]) -> EngineResult:
+        """What a segmentation or an adaptation has brought.
 
         Args:
-            folder: the result folder.
+            job: as the client of the engine gives it.
             grid: where the scan's voxels lie (LPS).
             maps: names of the maps that were asked for.
 
         Raises:
-            RuntimeError: a file is missing or damaged, or lies on another grid.
+            RuntimeError: something is missing or damaged, or lies on another grid.
         """
-        report = _readReport(folder / "report.json")
+        report = _reportOf(job.files)
         try:
-            segments = tuple(_segmentOf(entry) for entry in report["segments"])
+            segments = tuple(segmentFrom(entry) for entry in report["segments"])
             modelName, modelVersion = str(report["model"]["name"]), str(report["model"]["version"])
             notes = tuple(str(note) for note in report.get("notes", ()))
         except (KeyError, TypeError, ValueError) as error:
             raise RuntimeError(
                 _("The engine's report lacks a usable '{entry}'.").format(entry=error)
             ) from error
-        labels = _readOnGrid(folder / "labels.nrrd", grid)
+        labels = _onGrid(job.images, "labels", grid)
         _requireKnownLabels(labels, segments)
         return cls(
             labels=labels.astype(np.uint8, copy=False),
@@ -65,51 +71,58 @@ class EngineResult:
             modelName=modelName,
             modelVersion=modelVersion,
             maps={
-                name: _readOnGrid(folder / f"{name}.nrrd", grid).astype(np.float32, copy=False)
+                name: _onGrid(job.images, name, grid).astype(np.float32, copy=False)
                 for name in maps
             },
             notes=notes,
+            jobID=job.job,
+            report=report,
         )
 
 
-def _readReport(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise RuntimeError(
-            _("The engine's report '{file}' is missing or damaged.").format(file=path.name)
-        ) from error
+def segmentFrom(entry: Mapping[str, Any]) -> SegmentInfo:
+    """What a label stands for, from JSON.
 
-
-def _segmentOf(entry: Mapping[str, Any]) -> SegmentInfo:
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or of another kind.
+    """
     red, green, blue = (int(value) for value in entry["color"])
     return SegmentInfo(
         label=int(entry["label"]),
         name=str(entry["name"]),
-        category=_conceptOf(entry["category"]),
-        type=_conceptOf(entry["type"]),
+        category=_conceptFrom(entry["category"]),
+        type=_conceptFrom(entry["type"]),
         color=(red, green, blue),
-        region=_conceptOf(entry["region"]) if entry.get("region") else None,
+        region=_conceptFrom(entry["region"]) if entry.get("region") else None,
     )
 
 
-def _conceptOf(entry: Mapping[str, str]) -> CodedConcept:
+def segmentEntry(segment: SegmentInfo) -> dict[str, Any]:
+    """What :func:`segmentFrom` reads."""
+    return asdict(segment)
+
+
+def _conceptFrom(entry: Mapping[str, str]) -> CodedConcept:
     return CodedConcept(entry["value"], entry["meaning"], entry.get("scheme", "SCT"))
 
 
-def _readOnGrid(path: Path, grid: Grid) -> np.ndarray:
-    if not path.is_file():
-        raise RuntimeError(_("The engine did not write '{file}'.").format(file=path.name))
+def _reportOf(files: Mapping[str, bytes]) -> dict[str, Any]:
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        return dict(json.loads(files[_REPORT].decode("utf-8")))
+    except (KeyError, ValueError, TypeError) as error:
         raise RuntimeError(
-            _("The engine's file '{file}' cannot be read.").format(file=path.name)
+            _("The engine's report '{file}' is missing or damaged.").format(file=_REPORT)
         ) from error
+
+
+def _onGrid(images: Mapping[str, sitk.Image], name: str, grid: Grid) -> np.ndarray:
+    image = images.get(name)
+    if image is None:
+        raise RuntimeError(_("The engine did not send the image '{name}'.").format(name=name))
     if image.GetDimension() != 3 or not Grid.of(image).same_as(grid):
         raise RuntimeError(
-            _("The engine's file '{file}' does not lie on the grid of the volume.").format(
-                file=path.name
+            _("The engine's image '{name}' does not lie on the grid of the volume.").format(
+                name=name
             )
         )
     return sitk.GetArrayFromImage(image)

@@ -7,30 +7,30 @@ import shutil
 from pathlib import Path
 
 import slicer
-from slicer.i18n import tr as _
 
-from ImbalanceSegLib.Engine.EngineProcess import CallLater, EngineProcess
+from ImbalanceSegLib.Engine.EngineLink import CallLater, EngineLink
+from ImbalanceSegLib.Engine.EngineSettings import EngineSettings
 
 _MODULE_FOLDER = Path(__file__).parents[2]
 
 
-def engineOfThisSlicer(callLater: CallLater | None = None) -> EngineProcess:
-    """The engine as a process of ``PythonSlicer``.
+def engineOfThisSlicer(
+    callLater: CallLater | None = None, settings: EngineSettings | None = None
+) -> EngineLink:
+    """A link to the engine of ``PythonSlicer``, or to the server that the settings name.
+
+    Nothing is started yet.
 
     Args:
         callLater: calls a function after so many milliseconds; None for scripts that wait.
-
-    Raises:
-        RuntimeError: ``PythonSlicer`` is not on the path.
+        settings: where the engine runs; None for this computer.
     """
-    program = shutil.which("PythonSlicer")
-    if program is None:
-        raise RuntimeError(
-            _("The program PythonSlicer was not found; is this Slicer installed completely?")
-        )
     environment = dict(slicer.util.startupEnvironment())
     environment.update(engineEnvironment(environment.get("PYTHONPATH", "")))
-    return EngineProcess([program, "-m", "imbalanceseg"], environment, callLater)
+    program = shutil.which("PythonSlicer") or "PythonSlicer"
+    return EngineLink(
+        settings or EngineSettings(), [program, "-m", "imbalanceseg"], environment, callLater
+    )
 
 
 def engineEnvironment(pythonPath: str = "") -> dict[str, str]:

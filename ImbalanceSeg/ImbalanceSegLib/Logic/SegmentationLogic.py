@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import slicer
 from slicer.i18n import tr as _
 
-from imbalanceseg.progress import ProgressEvent, ignore_progress
-from ImbalanceSegLib.Engine.Engine import Engine
-from ImbalanceSegLib.Engine.RunOutcome import RunOutcome
-from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from imbalanceseg.progress import ProgressCallback, ignore_progress
+from ImbalanceSegLib.Engine.EngineLink import EngineLink
+from ImbalanceSegLib.Logic.Activity import Activity, FinishedCallback
 from ImbalanceSegLib.Logic.InputCheck import whyNotReady
 from ImbalanceSegLib.Logic.SegmentationOutput import SegmentationOutput
-from ImbalanceSegLib.Logic.SegmentationRun import SegmentationRun
+from ImbalanceSegLib.Logic.SegmentationTarget import SegmentationTarget
+from ImbalanceSegLib.Scene.VolumeGeometry import imageOfVolume
 
 
 class SegmentationLogic:
@@ -26,18 +25,22 @@ class SegmentationLogic:
         output.segmentationNode.CreateClosedSurfaceRepresentation()
 
     Args:
-        engine: does the work.
-        temporaryFolder: existing folder for files between the two; None for the system's.
+        link: to the engine, on this computer or elsewhere.
     """
 
-    def __init__(self, engine: Engine, temporaryFolder: str | None = None) -> None:
-        self._engine = engine
-        self._temporaryFolder = temporaryFolder
+    def __init__(self, link: EngineLink) -> None:
+        self._link = link
+        self._activity: Activity | None = None
+
+    @property
+    def activity(self) -> Activity | None:
+        """The run that is going on; None without one."""
+        return self._activity if self.isRunning else None
 
     @property
     def isRunning(self) -> bool:
         """Whether a run was started whose ``onFinished`` has not been called yet."""
-        return self._engine.isRunning
+        return self._activity is not None and not self._activity.isOver
 
     def start(
         self,
@@ -47,47 +50,46 @@ class SegmentationLogic:
         device: str = "auto",
         maps: Sequence[str] = ("hardness",),
         segmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
-        onFinished: Callable[[RunOutcome, SegmentationOutput | None], None],
-        onProgress: Callable[[ProgressEvent], None] = ignore_progress,
-        onLog: Callable[[str], None] = logging.debug,
-    ) -> None:
+        onFinished: FinishedCallback | None = None,
+        onProgress: ProgressCallback = ignore_progress,
+    ) -> Activity:
         """Begin to segment a volume and return at once.
 
         Args:
             volumeNode: the volume to segment.
-            model: name of a shipped model, or the folder of a model bundle.
+            model: name of a model, as the engine offers it.
             device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-            maps: names of the maps wanted beside the labels.
+            maps: names of the maps wanted beside the labels, ``"hardness"`` or ``"attention"``.
             segmentationNode: where the segments go; None makes a new node. Segments that are not
                 of this module stay as they are.
-            onFinished: receives the outcome once, and the filled nodes if it is a success.
+            onFinished: receives the outcome once; the value of a success is a
+                :class:`SegmentationOutput`.
             onProgress: receives every step.
-            onLog: receives every other line that the engine writes.
 
         Raises:
             ValueError: the volume or the segmentation node cannot be used.
-            RuntimeError: a run is going on, or the engine cannot be started.
+            RuntimeError: a run is going on.
         """
         if self.isRunning:
             raise RuntimeError(_("Another volume is being segmented; wait or cancel it first."))
         if problem := whyNotReady(volumeNode, segmentationNode):
             raise ValueError(problem)
-        run = SegmentationRun(
-            volumeNode,
-            segmentationNode,
-            model=model,
-            device=device,
-            maps=tuple(maps),
-            temporaryFolder=self._temporaryFolder,
+        link, wanted = self._link, tuple(maps)
+        target = SegmentationTarget(volumeNode, segmentationNode, wanted)
+        image = imageOfVolume(volumeNode)
+        self._activity = Activity(link, "segment", onFinished, onProgress)
+        return self._activity.begin(
+            lambda callbacks: link.client.segment(
+                image,
+                model,
+                maps=list(wanted),
+                device=device,
+                prepare_clicks=True,
+                **link.settings.jobOptions(),
+                **callbacks,
+            ),
+            target.fill,
         )
-        try:
-            run.writeScan()
-            self._engine.start(
-                run.request, onProgress, onLog, lambda outcome: _finish(run, outcome, onFinished)
-            )
-        except BaseException:
-            run.close()
-            raise
 
     def segment(
         self,
@@ -97,8 +99,7 @@ class SegmentationLogic:
         device: str = "auto",
         maps: Sequence[str] = ("hardness",),
         segmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
-        onProgress: Callable[[ProgressEvent], None] = ignore_progress,
-        onLog: Callable[[str], None] = logging.debug,
+        onProgress: ProgressCallback = ignore_progress,
     ) -> SegmentationOutput:
         """Segment a volume and wait for the result; for scripts. Arguments as in :meth:`start`.
 
@@ -109,39 +110,18 @@ class SegmentationLogic:
             ValueError: the volume or the segmentation node cannot be used.
             RuntimeError: the engine failed or was cancelled; the text says why.
         """
-        finished: list[tuple[RunOutcome, SegmentationOutput | None]] = []
-        self.start(
+        activity = self.start(
             volumeNode,
             model=model,
             device=device,
             maps=maps,
             segmentationNode=segmentationNode,
-            onFinished=lambda outcome, output: finished.append((outcome, output)),
             onProgress=onProgress,
-            onLog=onLog,
         )
-        self._engine.wait()
-        outcome, output = finished[0]
-        if output is None:
-            raise RuntimeError(outcome.sentence)
+        output: SegmentationOutput = activity.wait()
         return output
 
     def cancel(self) -> None:
-        """End the present run, if any; its ``onFinished`` gets a cancelled outcome."""
-        self._engine.stop()
-
-
-def _finish(
-    run: SegmentationRun,
-    outcome: RunOutcome,
-    onFinished: Callable[[RunOutcome, SegmentationOutput | None], None],
-) -> None:
-    output = None
-    try:
-        if outcome.status is RunStatus.COMPLETED:
-            output = run.load()
-    except (RuntimeError, ValueError) as error:
-        outcome = RunOutcome(RunStatus.FAILED, str(error))
-    finally:
-        run.close()
-    onFinished(outcome, output)
+        """End the present run, if any; its ``onFinished`` gets a cancelled outcome at once."""
+        if self._activity is not None:
+            self._activity.cancel()

@@ -1,4 +1,4 @@
-"""The nodes that a run has filled."""
+"""The nodes that a segmentation has filled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import slicer
 
 @dataclass(frozen=True)
 class SegmentationOutput:
-    """The nodes that a run has filled.
+    """The nodes that a segmentation has filled.
 
     Attributes:
         segmentationNode: holds the segments.

@@ -1,0 +1,1 @@
+"""Places where a DICOM file may go."""
