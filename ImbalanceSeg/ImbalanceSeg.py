@@ -4,7 +4,6 @@ import sys
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -13,12 +12,18 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
-from ImbalanceSegLib.Engine.RunStatus import RunStatus
+from ImbalanceSegLib.Engine.EngineSettings import EngineSettings
 from ImbalanceSegLib.Engine.SlicerEngine import engineOfThisSlicer
-from ImbalanceSegLib.Logic.InputCheck import whyNotReady
+from ImbalanceSegLib.Logic.AnnotationLogic import AnnotationLogic
+from ImbalanceSegLib.Logic.CorrectionLogic import CorrectionLogic
+from ImbalanceSegLib.Logic.ExportLogic import ExportLogic
+from ImbalanceSegLib.Logic.MapDisplay import MapDisplay
+from ImbalanceSegLib.Logic.SampleData import registerSampleData
 from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.Logic.SliceNavigation import SliceNavigation
+from ImbalanceSegLib.Panel.ClickEffect import registerClickEffect
+from ImbalanceSegLib.Panel.Panel import Panel
 from ImbalanceSegLib.Scene.ImbalanceSegParameterNode import ImbalanceSegParameterNode
 from ImbalanceSegLib.Scene.Terminology import loadTerminology
 
@@ -30,195 +35,109 @@ class ImbalanceSeg(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("ImbalanceSeg")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = ["Segmentations", "Terminologies", "Volumes"]
+        self.parent.dependencies = [
+            "Colors",
+            "Markups",
+            "Plots",
+            "SegmentEditor",
+            "Segmentations",
+            "SubjectHierarchy",
+            "Terminologies",
+            "Volumes",
+        ]
         self.parent.contributors = ["ImbalanceSeg contributors"]
         self.parent.helpText = _(
-            "Segments structures that are small, rare and scattered, and shows where the result is "
-            "fragile. Not for clinical use."
+            "Segments structures that are small, rare and scattered, shows where the result is "
+            "fragile, and learns from corrections. Not for clinical use."
         )
         self.parent.acknowledgementText = _("Built on PyTorch, MONAI and SimpleITK.")
-        slicer.app.connect("startupCompleted()", loadTerminology)
+        for register in (loadTerminology, registerSampleData, registerClickEffect):
+            slicer.app.connect("startupCompleted()", register)
 
 
-class ImbalanceSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class ImbalanceSegWidget(ScriptedLoadableModuleWidget):
     """The module's panel."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic = None
-        self._parameterNode = None
-        self._guiTag = None
+        self.panel = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/ImbalanceSeg.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
+        widget = slicer.util.loadUI(self.resourcePath("UI/ImbalanceSeg.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
         self.logic = ImbalanceSegLogic()
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
-        self.ui.progressBar.setVisible(False)
-        self.initializeParameterNode()
+        self.panel = Panel(self.ui, self.logic)
+        self.panel.setup()
+        # An engine that was started here must not outlive the application.
+        slicer.app.connect("aboutToQuit()", self.logic.close)
 
     def cleanup(self):
+        if self.panel is not None:
+            self.panel.close()
         if self.logic is not None:
-            self.logic.cancel()
-        self.removeObservers()
+            self.logic.close()
 
     def enter(self):
-        self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self):
-        self._releaseParameterNode()
+        self.panel.exit()
 
     def onReload(self):
+        self.cleanup()
+        self.panel = self.logic = None
         for name in [name for name in sys.modules if name.split(".")[0] == "ImbalanceSegLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
-    def onSceneStartClose(self, caller, event):
-        self.logic.cancel()
-        self._releaseParameterNode()
-
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self):
-        self._releaseParameterNode()
-        self._parameterNode = self.logic.getParameterNode()
-        if self._parameterNode.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            self._parameterNode.inputVolume = first
-        self._guiTag = self._parameterNode.connectGui(self.ui)
-        self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateButton)
-        self._updateButton()
-
-    def onApplyButton(self):
-        if self.logic.isRunning:
-            self.logic.cancel()
-            return
-        self.ui.logText.clear()
-        parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(
-            _("The segmentation could not be started."), waitCursor=True
-        ):
-            self.logic.start(parameters, self._onFinished, self._onProgress, self._onLog)
-        self._showState(_("Starting the engine..."))
-
-    def _releaseParameterNode(self):
-        if self._parameterNode is None:
-            return
-        self._parameterNode.disconnectGui(self._guiTag)
-        self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateButton)
-        self._parameterNode = None
-
-    def _whyNotReady(self):
-        parameters = self._parameterNode
-        if parameters is None:
-            return _("No scene is open.")
-        if not parameters.model.isInstalled:
-            return _("The model '{model}' is not part of this installation.").format(
-                model=parameters.model.label()
-            )
-        return whyNotReady(parameters.inputVolume, parameters.outputSegmentation)
-
-    def _updateButton(self, caller=None, event=None):
-        running = self.logic.isRunning
-        reason = "" if running else self._whyNotReady()
-        button = self.ui.applyButton
-        button.text = _("Cancel") if running else _("Segment")
-        button.enabled = not reason
-        if reason:
-            button.toolTip = reason
-        elif running:
-            button.toolTip = _("Stop the segmentation that is running.")
-        else:
-            button.toolTip = _("Segment the selected volume.")
-
-    def _showState(self, text):
-        self.ui.statusLabel.text = text
-        self.ui.progressBar.setVisible(self.logic.isRunning)
-        if self.logic.isRunning:
-            self.ui.progressBar.setRange(0, 0)
-        self._updateButton()
-
-    def _onProgress(self, event):
-        self.ui.progressBar.setRange(0, event.total)
-        self.ui.progressBar.setValue(event.done)
-        self.ui.statusLabel.text = event.message or event.stage
-
-    def _onLog(self, line):
-        self.ui.logText.appendPlainText(line)
-
-    def _onFinished(self, outcome, output):
-        if output is not None:
-            self._showOutput(output)
-        elif outcome.status is RunStatus.CANCELLED:
-            self._showState(_("Cancelled."))
-        else:
-            self._showState(_("Failed."))
-            slicer.util.errorDisplay(outcome.sentence, detailedText=outcome.details)
-
-    def _showOutput(self, output):
-        for note in output.notes:
-            self._onLog(note)
-        self._showState(_("Done.") if output.segmentIDs else _("Done. Nothing was found."))
-        self.logic.getParameterNode().outputSegmentation = output.segmentationNode
-        hardness = output.maps.get("hardness")
-        if hardness is not None and slicer.app.layoutManager() is not None:
-            slicer.util.setSliceViewerLayers(foreground=hardness, foregroundOpacity=0.5)
-
 
 class ImbalanceSegLogic(ScriptedLoadableModuleLogic):
-    """Segments volume nodes; works without a GUI.
+    """All that the module does, with or without a GUI.
 
     Example::
 
-        output = slicer.util.getModuleLogic("ImbalanceSeg").segmentation.segment(
-            volumeNode, model="airway"
-        )
+        logic = slicer.util.getModuleLogic("ImbalanceSeg")
+        output = logic.segmentation.segment(volumeNode, model="airway")
+
+    Attributes:
+        link: the engine, on this computer or elsewhere; started when it is used first.
+        segmentation: segments volumes.
+        annotation: keeps what was painted.
+        correction: adapts, answers clicks, suggests slices, takes steps back.
+        maps: shows heat maps in the views.
+        navigation: shows slices in the views.
+        export: writes DICOM Segmentations, labels and reports.
     """
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._segmentation = None
+        settings = EngineSettings.load(slicer.app.userSettings())
+        self.link = engineOfThisSlicer(qt.QTimer.singleShot, settings)
+        self.segmentation = SegmentationLogic(self.link)
+        self.annotation = AnnotationLogic()
+        self.correction = CorrectionLogic(self.link, self.annotation)
+        self.correction.isBusyElsewhere = lambda: self.segmentation.isRunning
+        self.maps = MapDisplay()
+        self.navigation = SliceNavigation()
+        self.export = ExportLogic(self.link)
 
     @property
-    def segmentation(self):
-        """The logic proper; raises RuntimeError where the engine's program is missing."""
-        if self._segmentation is None:
-            engine = engineOfThisSlicer(qt.QTimer.singleShot)
-            self._segmentation = SegmentationLogic(engine, slicer.app.temporaryPath)
-        return self._segmentation
-
-    @property
-    def isRunning(self):
-        return self._segmentation is not None and self._segmentation.isRunning
+    def hasViews(self):
+        """Whether the application shows views."""
+        return slicer.app.layoutManager() is not None
 
     def getParameterNode(self):
         return ImbalanceSegParameterNode(super().getParameterNode())
 
-    def start(self, parameters, onFinished, onProgress, onLog):
-        """Begin to segment what the parameter node says and return at once."""
-        self.segmentation.start(
-            parameters.inputVolume,
-            model=parameters.model.value,
-            device=parameters.device.value,
-            maps=("hardness",) if parameters.hardnessMap else (),
-            segmentationNode=parameters.outputSegmentation,
-            onFinished=onFinished,
-            onProgress=onProgress,
-            onLog=onLog,
-        )
-
-    def cancel(self):
-        if self._segmentation is not None:
-            self._segmentation.cancel()
+    def close(self):
+        """End the engine, if it was started here, and whatever it does."""
+        self.segmentation.cancel()
+        self.correction.cancel()
+        self.link.close()
 
 
 class ImbalanceSegTest(ScriptedLoadableModuleTest):

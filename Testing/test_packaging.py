@@ -26,7 +26,7 @@ IMPORT_NAME = {
     "pyyaml": "yaml",
     "scikit-image": "skimage",
 }
-SHIPPED_BY_SLICER = {"numpy", "scipy", "simpleitk"}
+SHIPPED_BY_SLICER = {"numpy", "requests", "scipy", "simpleitk"}
 INSTALLED_BY_PYTORCH_EXTENSION = {"torch"}
 TORCH_PARTS = {"inference", "losses", "networks", "synthesis", "training"}
 HEAVY = ("highdicom", "matplotlib", "monai", "scipy", "skimage", "torch")
@@ -164,6 +164,8 @@ class TestExtensionDescription:
 
 
 class TestDependencies:
+    REQUIREMENTS = MODULE / "Resources/requirements.txt"
+
     def test_every_import_of_the_engine_is_declared(self, project):
         declared = [*project["dependencies"]]
         for extra in project["optional-dependencies"].values():
@@ -187,18 +189,37 @@ class TestDependencies:
         assert not idle, "declared in pyproject.toml, imported nowhere"
 
     def test_slicer_installs_what_it_lacks(self, project):
-        lines = (MODULE / "Resources/requirements.txt").read_text(encoding="utf-8").splitlines()
-        listed = {line for line in lines if line and not line.startswith("#")}
         left_out = SHIPPED_BY_SLICER | INSTALLED_BY_PYTORCH_EXTENSION
-        needed = {r for r in project["dependencies"] if distribution(r) not in left_out}
-        assert listed == needed
+        wanted = [*project["dependencies"], *project["optional-dependencies"]["server"]]
+        needed = {r for r in wanted if distribution(r) not in left_out}
+        assert set(self.slicer_requirements()) == needed
+
+    def test_slicer_installs_whatever_the_server_imports(self):
+        text = self.REQUIREMENTS.read_text(encoding="utf-8")
+        comment = {
+            word.lower()
+            for line in text.splitlines()
+            if line[:1] == "#"
+            for word in re.findall(r"\w+", line)
+        }
+        names = {distribution(requirement) for requirement in self.slicer_requirements()}
+        known = {IMPORT_NAME.get(name, name) for name in names} | comment
+        files = [*(ENGINE / "server").rglob("*.py"), ENGINE / "cli" / "serve.py"]
+        imported = {name for file in files for name in packages_of(file)}
+        imported -= sys.stdlib_module_names | {"imbalanceseg"}
+        assert {"fastapi", "starlette", "uvicorn", "python_multipart"} <= imported
+        assert not {name for name in imported if name.lower() not in known}
+
+    def slicer_requirements(self) -> list[str]:
+        lines = self.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 class TestSlicerSideImports:
     """The Extensions Index refuses modules that need pip packages to be loaded."""
 
-    SHIPPED = frozenset({"SimpleITK", "numpy", "scipy"})
-    SLICER = frozenset({"ctk", "qt", "slicer", "vtk"})
+    SHIPPED = frozenset({"SimpleITK", "numpy", "requests", "scipy"})
+    SLICER = frozenset({"SegmentEditorEffects", "ctk", "qt", "slicer", "vtk"})
     OWN = frozenset({"ImbalanceSegLib", "imbalanceseg"})
     FILES = (MODULE / "ImbalanceSeg.py", *(MODULE / "ImbalanceSegLib").rglob("*.py"))
 

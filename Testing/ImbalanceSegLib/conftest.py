@@ -21,6 +21,7 @@ except ModuleNotFoundError:
 _FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 _LOGICS = {
     "Colors": "vtkSlicerColorLogic",
+    "Plots": "vtkSlicerPlotsLogic",
     "Volumes": "vtkSlicerVolumesLogic",
     "Terminologies": "vtkSlicerTerminologiesModuleLogic",
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
@@ -138,28 +139,75 @@ def makeVolume(scene: object) -> Callable[..., object]:
 
 
 @pytest.fixture
-def makeEngine() -> Iterator[Callable[..., object]]:
-    """Makes an engine process that runs the fake engine: ``makeEngine("fail", callLater=...)``."""
-    from ImbalanceSegLib.Engine.EngineProcess import EngineProcess
-
+def makeLink(tmp_path: Path) -> Iterator[Callable[..., object]]:
+    """Makes a link to a fake engine: ``makeLink("fail", callLater=...)``."""
     made = []
 
-    def make(mode: str = "good", callLater: object = None, **variables: str) -> EngineProcess:
-        environment = {**os.environ, "PYTHONUTF8": "1", "FAKE_ENGINE": mode, **variables}
-        made.append(EngineProcess([sys.executable, str(_FAKE_ENGINE)], environment, callLater))
+    def make(mode: str = "good", callLater: object = None, **variables: str) -> object:
+        made.append(_linkTo(mode, tmp_path / f"engine{len(made)}", callLater, variables))
         return made[-1]
 
     yield make
-    for engine in made:
-        engine.stop()
+    for link in made:
+        link.close()
+
+
+@pytest.fixture(scope="session")
+def goodLink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A link to a fake engine that behaves, started once for all tests."""
+    link = _linkTo("good", tmp_path_factory.mktemp("engine"), None, {})
+    yield link
+    link.close()
+
+
+def _linkTo(mode: str, folder: Path, callLater: object, variables: dict[str, str]) -> object:
+    from ImbalanceSegLib.Engine.EngineLink import EngineLink
+    from ImbalanceSegLib.Engine.EngineSettings import EngineSettings
+
+    environment = {**os.environ, "PYTHONUTF8": "1", "FAKE_ENGINE": mode, **variables}
+    settings = EngineSettings(dataFolder=str(folder))
+    return EngineLink(settings, [sys.executable, str(_FAKE_ENGINE)], environment, callLater)
 
 
 @pytest.fixture
-def makeLogic(makeEngine: Callable[..., object], tmp_path: Path) -> Callable[..., object]:
-    """Makes the logic over a fake engine: ``makeLogic("fail")``; its files lie in ``tmp_path``."""
+def makeLogic(
+    makeLink: Callable[..., object], request: pytest.FixtureRequest
+) -> Callable[..., object]:
+    """Makes the logic over a fake engine: ``makeLogic("fail")``."""
     from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
 
     def make(mode: str = "good", **variables: str) -> SegmentationLogic:
-        return SegmentationLogic(makeEngine(mode, **variables), str(tmp_path))
+        if mode == "good" and not variables:
+            return SegmentationLogic(request.getfixturevalue("goodLink"))
+        return SegmentationLogic(makeLink(mode, **variables))
 
     return make
+
+
+@pytest.fixture
+def makeViews(scene: object) -> Iterator[Callable[..., dict[str, object]]]:
+    """Makes slice views as the application has them: ``makeViews("Red", "Green")``.
+
+    It gives back their logics by name, which hold the nodes of the views.
+    """
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+    logics = {}
+
+    def make(*names: str) -> dict[str, object]:
+        for name in names or ("Red", "Green", "Yellow"):
+            logics[name] = slicer.vtkMRMLSliceLogic()
+            logics[name].SetMRMLApplicationLogic(slicer.applicationLogicOfTests)
+            logics[name].SetMRMLScene(scene)
+            node = logics[name].AddSliceNode(name)
+            assert node.SetOrientation(
+                {"Green": "Coronal", "Yellow": "Sagittal"}.get(name, "Axial")
+            )
+        return logics
+
+    yield make
+    for logic in logics.values():
+        logic.SetMRMLScene(None)
+    # Singletons outlive the clearing of a scene.
+    for className in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+        for node in slicer.util.getNodesByClass(className):
+            scene.RemoveNode(node)

@@ -10,22 +10,49 @@ import numpy as np
 import pytest
 import slicer
 
-from ImbalanceSegLib.Engine.EngineProcess import EngineProcess
+from ImbalanceSegLib.Engine.EngineLink import EngineLink
+from ImbalanceSegLib.Engine.EngineSettings import EngineSettings
 from ImbalanceSegLib.Engine.SlicerEngine import engineEnvironment
+from ImbalanceSegLib.Logic.ConnectionLogic import connect
 from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
+from ImbalanceSegLib.Scene.SegmentReader import SegmentReader
+from ImbalanceSegLib.Scene.WorkRecord import WorkRecord
 
 
-@pytest.fixture
-def logic(tmp_path):
+@pytest.fixture(scope="module")
+def randomModel(make_card, tmp_path_factory):
+    """A model that finds nothing of use, but takes the whole way."""
+    torch = pytest.importorskip("torch")
+    from imbalanceseg.models.write import write_bundle
+    from imbalanceseg.networks import WingsNet
+
+    torch.manual_seed(3)
+    card = make_card(name="random-airway", spacing_mm=(1.0, 1.0, 1.5), tile_voxels=(32, 32, 32))
+    folder = tmp_path_factory.mktemp("models") / "random-airway"
+    return write_bundle(folder, WingsNet().eval(), card).path
+
+
+@pytest.fixture(scope="module")
+def link(randomModel, tmp_path_factory):
     environment = {**os.environ, **engineEnvironment(os.environ.get("PYTHONPATH", ""))}
-    engine = EngineProcess([sys.executable, "-m", "imbalanceseg"], environment)
-    yield SegmentationLogic(engine, str(tmp_path))
-    engine.stop()
+    settings = EngineSettings(
+        modelFolders=(str(randomModel),), dataFolder=str(tmp_path_factory.mktemp("engine"))
+    )
+    made = EngineLink(settings, [sys.executable, "-m", "imbalanceseg"], environment)
+    yield made
+    made.close()
 
 
-def test_unknownModelIsExplainedByTheEngine(logic, makeVolume):
-    with pytest.raises(RuntimeError, match="no-such-model"):
-        logic.segment(makeVolume(), model="no-such-model")
+@pytest.mark.slow
+def test_engineTellsItsModels(link):
+    assert connect(link)["protocol"] == 1
+    assert "random-airway" in [model["id"] for model in link.models]
+
+
+@pytest.mark.slow
+def test_unknownModelIsExplainedByTheEngine(link, makeVolume):
+    with pytest.raises(RuntimeError, match="model"):
+        SegmentationLogic(link).segment(makeVolume(), model="no-such-model")
 
 
 def chestLikeVolume():
@@ -45,36 +72,45 @@ def chestLikeVolume():
     return slicer.util.addVolumeFromArray(voxels, matrix, name="Chest")
 
 
-@pytest.fixture
-def randomModel(make_card, tmp_path):
-    """A model that finds nothing of use, but takes the whole way."""
-    torch = pytest.importorskip("torch")
-    from imbalanceseg.models.write import write_bundle
-    from imbalanceseg.networks import WingsNet
-
-    torch.manual_seed(3)
-    card = make_card(name="random-airway", spacing_mm=(1.0, 1.0, 1.5), tile_voxels=(32, 32, 32))
-    return write_bundle(tmp_path / "random-airway", WingsNet().eval(), card).path
-
-
 @pytest.mark.slow
-def test_engineFillsTheScene(logic, scene, randomModel):
+def test_engineFillsTheScene(link, scene):
     volume = chestLikeVolume()
     stages = []
-    output = logic.segment(
+    output = SegmentationLogic(link).segment(
         volume,
-        model=str(randomModel),
+        model="random-airway",
         device="cpu",
+        maps=("hardness", "attention"),
         onProgress=lambda event: stages.append(event.stage),
     )
     node = output.segmentationNode
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    assert node.GetNodeReference(role) is volume
-    hardness = slicer.util.arrayFromVolume(output.maps["hardness"])
-    assert hardness.shape == slicer.util.arrayFromVolume(volume).shape
-    assert 0 <= hardness.min() <= hardness.max() <= 1
-    assert {"read", "write"} <= set(stages)
+    record = WorkRecord(node)
+    assert record.volumeNode is volume
+    assert record.modelName == "random-airway"
+    assert record.report["model"]["version"] == "0.1.0"
+    assert record.report["image"]["size"] == [32, 32, 32]
+    assert len(record.baseJob) == 32
+    assert np.array_equal(SegmentReader.labelsOf(node, volume), record.engineLabels())
+    for name in ("hardness", "attention"):
+        values = slicer.util.arrayFromVolume(output.maps[name])
+        assert values.shape == slicer.util.arrayFromVolume(volume).shape
+        assert 0 <= values.min() <= values.max() <= 1
+    assert {"upload", "write"} <= set(stages)
     assert set(output.segmentIDs) <= {"ImbalanceSeg_random-airway_1"}
+
+
+@pytest.mark.slow
+def test_settingsReachTheEngine(link, scene):
+    link.changeSettings(
+        EngineSettings(
+            modelFolders=link.settings.modelFolders,
+            dataFolder=link.settings.dataFolder,
+            memoryGb=0.001,
+            exact=True,
+        )
+    )
+    with pytest.raises(RuntimeError, match=r"0\.001 GB"):
+        SegmentationLogic(link).segment(chestLikeVolume(), model="random-airway", device="cpu")
 
 
 def test_slicerSideLoadsNoTorch():
@@ -87,7 +123,8 @@ slicer.i18n.tr = lambda text: text
 import importlib, pathlib, ImbalanceSegLib
 folder = pathlib.Path(ImbalanceSegLib.__path__[0])
 for path in folder.rglob("*.py"):
-    if path.stem not in ("__init__", "ImbalanceSegParameterNode"):
+    inPanel = path.parent.name not in ("Engine", "Install", "Logic", "Scene")
+    if not inPanel and path.stem not in ("__init__", "ImbalanceSegParameterNode"):
         importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
 print(sorted({"torch", "monai", "highdicom", "pydantic", "typer"} & set(sys.modules)))
 """

@@ -7,6 +7,9 @@ import pytest
 import slicer
 import vtk
 
+from ImbalanceSegLib.Scene.SegmentWriter import SegmentWriter
+from ImbalanceSegLib.Scene.WorkRecord import WorkRecord
+
 BRIGHT = 1000
 
 
@@ -82,8 +85,11 @@ def test_secondRunFillsTheSameMapAndRenewsTheSurface(makeVolume, makeLogic, scen
     slicer.util.arrayFromVolumeModified(volume)
     second = logic.segment(volume, model="airway", segmentationNode=node)
     assert second.maps["hardness"] is first.maps["hardness"]
-    assert slicer.util.arrayFromVolume(second.maps["hardness"]).max() == 1.0
-    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+    expected = np.exp(-(((scan.astype(np.float32) - BRIGHT) / 300) ** 2))
+    hardness = slicer.util.arrayFromVolume(second.maps["hardness"])
+    np.testing.assert_allclose(hardness, expected, atol=1e-6)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
     assert not np.allclose(before, surfaceBounds(node, segmentID))
 
 
@@ -106,11 +112,17 @@ def test_secondRunThatFindsNothingEmptiesItsSegment(makeVolume, makeLogic):
 def test_twoModelsShareASegmentation(makeVolume, makeLogic):
     volume = makeVolume()
     first = makeLogic().segment(volume, model="airway")
-    second = makeLogic(FAKE_VERSION="9").segment(
-        volume, model="other", segmentationNode=first.segmentationNode
-    )
+    node = first.segmentationNode
+    second = makeLogic().segment(volume, model="two-classes", segmentationNode=node)
     assert set(first.segmentIDs).isdisjoint(second.segmentIDs)
-    assert first.segmentationNode.GetSegmentation().GetNumberOfSegments() == 2
+    assert node.GetSegmentation().GetNumberOfSegments() == 3
+    scan = slicer.util.arrayFromVolume(volume)
+    assert np.array_equal(voxelsOf(node, first.segmentIDs[0], volume), scan >= BRIGHT)
+    assert SegmentWriter.ownSegments(node) == {
+        1: "ImbalanceSeg_two-classes_1",
+        2: "ImbalanceSeg_two-classes_2",
+    }
+    assert WorkRecord(node).modelName == "two-classes"
 
 
 def test_ownSegmentationFollowsTheVolumeUnderANewTransform(makeVolume, makeLogic, scene):

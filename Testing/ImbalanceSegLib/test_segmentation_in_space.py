@@ -84,7 +84,7 @@ def test_mapLiesOnTheVolume(segmented, geometry):
     volume, output = segmented
     hardness = output.maps["hardness"]
     scan = slicer.util.arrayFromVolume(volume).astype(np.float32)
-    expected = np.clip(scan / (2 * BRIGHT), 0, 1)
+    expected = np.exp(-(((scan - BRIGHT) / 300) ** 2))
     assert slicer.util.arrayFromVolume(hardness).dtype == np.float32
     np.testing.assert_allclose(slicer.util.arrayFromVolume(hardness), expected, atol=1e-6)
     matrix = vtk.vtkMatrix4x4()
@@ -125,7 +125,7 @@ def test_segmentSaysWhatItIsAndWhoMadeIt(makeVolume, makeLogic):
     assert segment.GetName() == "Airway tree"
     np.testing.assert_allclose(segment.GetColor(), np.array([128, 196, 226]) / 255, atol=1e-6)
     assert tagOf(segment, "DICOM.SegmentAlgorithmType") == "AUTOMATIC"
-    assert tagOf(segment, "DICOM.SegmentAlgorithmName") == "ImbalanceSeg airway 1.2.3"
+    assert tagOf(segment, "DICOM.SegmentAlgorithmName") == "ImbalanceSeg airway 1.0"
     text = tagOf(segment, segment.GetTerminologyEntryTagName())
     entry = slicer.vtkSlicerTerminologyEntry()
     assert slicer.modules.terminologies.logic().DeserializeTerminologyEntry(text, entry)
@@ -133,7 +133,7 @@ def test_segmentSaysWhatItIsAndWhoMadeIt(makeVolume, makeLogic):
     assert entry.GetCategoryObject().GetCodeValue() == "123037004"
     assert entry.GetTypeObject().GetCodeValue() == "110726009"
     assert entry.GetTypeObject().GetCodingSchemeDesignator() == "SCT"
-    assert output.notes == ("Checked by nobody.",)
+    assert output.notes == ("Made by thresholding.",)
 
 
 def test_mapIsShownAsHeat(makeVolume, makeLogic):
@@ -152,7 +152,9 @@ def test_mapIsShownAsHeat(makeVolume, makeLogic):
 def test_mapsAreMadeOnlyWhenAskedFor(makeVolume, makeLogic, scene):
     output = makeLogic().segment(makeVolume(), model="airway", maps=())
     assert output.maps == {}
-    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
+    # The volume, and what the engine said, which is no map.
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
 
 
 def test_resultsStandInTheStudyOfTheVolume(makeVolume, makeLogic, scene):

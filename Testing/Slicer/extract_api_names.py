@@ -2,126 +2,120 @@
 
     python extract_api_names.py SLICER_API.json
 
-writes ``api_names.json`` beside this file: the members of every Slicer class that the module's code
-names, as a running Slicer has listed them. The test that compares the two needs no Slicer.
+writes ``api_names.json`` beside this file: the classes, widgets and functions of Slicer that the
+module's code uses, with all their members, as a running Slicer has listed them. What is of Qt
+itself stands in no such list; it is taken from PySide6. The test that checks the code needs
+neither.
 """
 
 from __future__ import annotations
 
 import ast
+import enum
 import json
 import re
 import sys
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_REPOSITORY = Path(__file__).parents[2]
-_MODULE = _REPOSITORY / "ImbalanceSeg"
-UI_FILE = _MODULE / "Resources" / "UI" / "ImbalanceSeg.ui"
-NAMES_FILE = Path(__file__).with_name("api_names.json")
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
 
-# Classes whose objects the code meets without ever naming the class.
-_UNNAMED_CLASSES = (
-    "vtkMRMLScene",
-    "vtkMRMLScalarVolumeDisplayNode",
-    "vtkMRMLSegmentationDisplayNode",
-    "vtkSegmentation",
-    "vtkSlicerTerminologiesModuleLogic",
-)
-_PYTHON_MODULES = (
-    "slicer.ScriptedLoadableModule",
-    "slicer.i18n",
-    "slicer.parameterNodeWrapper",
-    "slicer.util",
-)
-_WIDGET_MEMBERS = ("properties", "signals", "methods")
-_CLASS_NAME = re.compile(r"vtk(MRML|Slicer|Segment|Oriented)\w*")
+from api_check.check import Check  # noqa: E402
+from api_check.own_code import OwnCode, OwnModule  # noqa: E402
+from api_check.truth import Truth, part_in_use  # noqa: E402
+from api_check.ui_file import UiFile  # noqa: E402
+
+MODULE = FOLDER.parents[1] / "ImbalanceSeg"
+UI_FILES = tuple(sorted((MODULE / "Resources" / "UI").glob("*.ui")))
+PAGES = (FOLDER.parents[1] / "Docs" / "scripting.md",)
+NAMES_FILE = FOLDER / "api_names.json"
 
 
 def code_files() -> list[Path]:
     """Every Python file that runs inside Slicer."""
     return [
-        _MODULE / "ImbalanceSeg.py",
-        *sorted((_MODULE / "ImbalanceSegLib").rglob("*.py")),
-        *sorted(Path(__file__).parent.glob("*Test.py")),
+        MODULE / "ImbalanceSeg.py",
+        *sorted((MODULE / "ImbalanceSegLib").rglob("*.py")),
+        *sorted(FOLDER.glob("ImbalanceSeg*.py")),
     ]
 
 
-def dotted_names(tree: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Every longest ``a.b.c`` of the code as ``("a", "b", "c")``; a call or index ends it."""
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or id(node) in inner:
-            continue
-        names: list[str] = []
-        part: ast.expr = node
-        while isinstance(part, ast.Attribute):
-            names.append(part.attr)
-            part = part.value
-        names.append(part.id if isinstance(part, ast.Name) else "")
-        yield tuple(reversed(names))
+def code_of_page(page: Path) -> str:
+    """The examples of a page as one file, and every ``logic...`` in its text."""
+    text = page.read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`(logic(?:\.\w+)+)`", text)
+    return "\n".join([*examples, *named])
 
 
-def imported_names(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Every ``from slicer.x import y`` as ``("slicer.x", "y")``."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "slicer":
-            for alias in node.names:
-                yield str(node.module), alias.name
+def findings_of_page(check: Check, page: Path) -> list[str]:
+    """What is wrong in the examples of a page."""
+    return check.findings_in(OwnModule(page.stem, ast.parse(code_of_page(page))))
 
 
-def class_names(tree: ast.AST) -> set[str]:
-    """Every Slicer class that the code names, in strings too."""
-    names = {name for chain in dotted_names(tree) for name in chain}
-    names |= {name for _, name in imported_names(tree)}
-    names |= {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return {name for name in names if _CLASS_NAME.fullmatch(name)}
+def make_check(truth: Truth) -> Check:
+    """The check of this repository's code."""
+    return Check(truth, OwnCode(MODULE, FOLDER), UiFile(MODULE / "Resources/UI/ImbalanceSeg.ui"))
 
 
-def ui_classes() -> set[str]:
-    """Every widget class of the panel that is not Qt's own."""
-    widgets = ElementTree.parse(UI_FILE).iter("widget")
-    return {widget.attrib["class"] for widget in widgets if widget.attrib["class"][0] != "Q"}
+def all_findings(truth: Truth) -> list[str]:
+    """What is wrong in all files, with the file's name."""
+    check = make_check(truth)
+    found = [f"{path.name}: {text}" for path in code_files() for text in check.findings(path)]
+    return found + [
+        f"{path.name}: {text}" for path in UI_FILES for text in UiFile(path).findings(truth)
+    ]
 
 
-def extract(api: dict[str, Any]) -> dict[str, Any]:
-    """The part of Slicer's names that the code could mean."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in code_files()]
-    wanted = set(_UNNAMED_CLASSES).union(*(class_names(tree) for tree in trees))
-    return {
-        "slicer": api["slicer"],
-        "modules": api["modules"],
-        "app": api["widgets"]["slicer.app"]["methods"],
-        "python": {name: sorted(api["python"][name]) for name in _PYTHON_MODULES},
-        "classes": {name: _members(api, name) for name in sorted(wanted) if name in api["vtk"]},
-        "qwidget": {kind: sorted(api["qwidget"][kind]) for kind in _WIDGET_MEMBERS},
-        "widgets": {
-            name: {kind: sorted(api["widgets"][name][kind]) for kind in _WIDGET_MEMBERS}
-            for name in sorted(ui_classes())
-        },
-    }
+def qt_classes(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties, signals and methods of the classes of Qt, of widgets beyond a plain one's."""
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    found = {}
+    for module in (QtCore, QtGui, QtWidgets):
+        for name in dir(module):
+            kind = getattr(module, name) if name.startswith("Q") else None
+            if isinstance(kind, type):
+                is_widget = issubclass(kind, QtWidgets.QWidget)
+                found[name] = _qt_class(kind, plain if is_widget else {})
+    return found
 
 
-def _members(api: dict[str, Any], name: str) -> list[str]:
-    members: set[str] = set()
-    while name in api["vtk"]:
-        members |= set(api["vtk"][name]["methods"])
-        name = api["vtk"][name]["parent"]
-    return sorted(members | set(api["vtk_object_methods"] if name else ()))
+def _qt_class(kind: type, inherited: Mapping[str, Any]) -> dict[str, list[str]]:
+    methods = {name for name in dir(kind) if not name.startswith("_")}
+    for inner in [getattr(kind, name, None) for name in methods]:
+        if isinstance(inner, type) and issubclass(inner, enum.Enum):
+            methods |= set(inner.__members__)
+    properties, signals = [], []
+    if meta := getattr(kind, "staticMetaObject", None):
+        properties = [meta.property(n).name() for n in range(meta.propertyCount())]
+        found = [meta.method(n) for n in range(meta.methodCount())]
+        signals = [
+            bytes(one.methodSignature()).decode()
+            for one in found
+            if one.methodType().name == "Signal"
+        ]
+        methods |= {bytes(one.name()).decode() for one in found}
+    own = {"properties": properties, "signals": signals, "methods": methods}
+    found = {key: sorted(set(names) - set(inherited.get(key, ()))) for key, names in own.items()}
+    return {"inherits": ["QWidget"] if inherited else [], **found}
 
 
 def main() -> None:
     api = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    names = extract(api)
-    lines = [f'"{key}": {json.dumps(value)}' for key, value in names.items() if key != "classes"]
-    classes = ",\n".join(f'"{name}": {json.dumps(m)}' for name, m in names["classes"].items())
-    lines.append(f'"classes": {{\n{classes}\n}}')
+    truth = Truth(api | {"qt": qt_classes(api["qwidget"])})
+    for finding in all_findings(truth):
+        print(finding)
+    lines = []
+    for key, value in part_in_use(truth).items():
+        if isinstance(value, dict) and key != "qwidget":
+            inner = [f"{json.dumps(name)}: {json.dumps(value[name])}" for name in sorted(value)]
+            text = "{\n" + ",\n".join(inner) + "\n}"
+        else:
+            text = json.dumps(value)
+        lines.append(f"{json.dumps(key)}: {text}")
     NAMES_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -64,7 +64,7 @@ class MapDisplay:
         shown = {view.compositeNode.GetID() for view in views}
         for compositeNode in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             _setMaps(compositeNode, layers if compositeNode.GetID() in shown else [])
-        explained = [mapNode for mapNode, _opacity in layers] if legend else []
+        explained = [mapNode for mapNode, _opacity in layers[:2]] if legend else []
         MapLegends.show(explained, [view.sliceNode for view in views])
         return tuple(wanted)
 

@@ -11,7 +11,6 @@ from ImbalanceSegLib.Scene.MapWriter import MapWriter
 
 _CARRIER_ATTRIBUTE = "ImbalanceSeg.legendOfMap"
 _LABELS = 6
-_TITLE_SIZE, _LABEL_SIZE = 14, 12
 _RIGHT, _LEFT = 0.95, 0.05
 
 
@@ -43,8 +42,6 @@ class MapLegends:
             legend.SetLabelFormat("%.1f")
             legend.SetNumberOfLabels(_LABELS)
             legend.SetPosition(_LEFT if n else _RIGHT, 0.5)
-            legend.GetTitleTextProperty().SetFontSize(_TITLE_SIZE)
-            legend.GetLabelTextProperty().SetFontSize(_LABEL_SIZE)
             legend.SetSaveWithScene(int(carrier is mapNode))
             legend.SetVisibility(True)
 
