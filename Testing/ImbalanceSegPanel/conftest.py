@@ -98,6 +98,7 @@ def scan(world: SimpleNamespace) -> Any:
 @pytest.fixture
 def makeWidget(world: SimpleNamespace, module: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the module's widget with a logic that only remembers."""
+    from panel_harness.application import KEPT
     from panel_harness.fake_logic import FakeLogic
     from PySide6 import QtWidgets
 
@@ -113,15 +114,15 @@ def makeWidget(world: SimpleNamespace, module: Any, monkeypatch: pytest.MonkeyPa
         parent = QtWidgets.QWidget()
         widget = module.ImbalanceSegWidget(parent)
         widget.setup()
-        made.append((widget, parent))
+        KEPT.append(parent)
+        made.append(widget)
         if enter:
             widget.enter()
         return widget
 
     yield make
-    for widget, parent in made:
+    for widget in made:
         widget.cleanup()
-        parent.deleteLater()
 
 
 @pytest.fixture
@@ -149,3 +150,27 @@ def redView(world: SimpleNamespace) -> Any:
     node.SetOrientationToAxial()
     node.SetSliceOffset(7.5)
     return node
+
+
+@pytest.fixture
+def ui(widget: Any) -> Any:
+    return widget.ui
+
+
+@pytest.fixture
+def logic(widget: Any) -> Any:
+    return widget.logic
+
+
+@pytest.fixture
+def parameters(widget: Any) -> Any:
+    return widget.panel.parameters
+
+
+@pytest.fixture
+def result(widget: Any, scan: Any, makeResult: Any) -> Any:
+    """A segmentation that is there and selected."""
+    output = makeResult(scan)
+    widget.panel.parameters.outputSegmentation = output.segmentationNode
+    widget.panel.refresh()
+    return output

@@ -23,7 +23,8 @@ sys.path[:0] = [str(_HERE), str(_MODULE_FOLDER)]
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 from panel_harness import application  # noqa: E402
-from PySide6 import QtCore, QtGui, QtWidgets  # noqa: E402
+from PIL import Image  # noqa: E402
+from PySide6 import QtGui, QtWidgets  # noqa: E402
 
 _WIDTH = 400
 _SECTIONS = ("segment", "look", "correct", "export", "advanced")
@@ -114,12 +115,11 @@ class Pictures:
         height = parent.layout().heightForWidth(_WIDTH)
         parent.setFixedHeight(max(height, parent.layout().minimumSize().height(), 120))
         application_.processEvents()
-        image = parent.grab().toImage()
-        flags = QtCore.Qt.ImageConversionFlag
-        image = image.convertToFormat(
-            QtGui.QImage.Format.Format_Indexed8, flags.ThresholdDither | flags.AvoidDither
-        )
-        image.save(str(self._folder / f"{name}_{self._palette}.png"))
+        path = str(self._folder / f"{name}_{self._palette}.png")
+        parent.grab().save(path)
+        # Few colours make small files.
+        picture = Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        picture.save(path, optimize=True)
         parent.setMinimumHeight(0)
         parent.setMaximumHeight(16777215)
 

@@ -91,11 +91,11 @@ def test_oneWorkAtATime(state, ready, kind):
         "adaptButton": "adapt",
         "missedButton": "click",
         "wrongButton": "click",
-        "suggestButton": "",
-        "exportButton": "",
+        "suggestButton": "suggest",
+        "exportButton": "export",
         "undoButton": "",
         "keepModelButton": "",
-        "testEngineButton": "",
+        "testEngineButton": "connect",
         "installButton": "",
     }
     states = state.controlStates(replace(ready, activity=kind))

@@ -127,7 +127,7 @@ class AdvancedSection(PanelSection):
         self.showPackages()
 
     def _onTest(self) -> None:
-        if not self.install.isReady():
+        if self.panel.cancelOf("connect") or not self.install.isReady():
             return
         self.panel.start(
             "connect",

@@ -74,6 +74,8 @@ class ExportSection(PanelSection):
         self.panel.show()
 
     def _onExport(self) -> None:
+        if self.panel.cancelOf("export"):
+            return
         self._keep()
         node, target = self.panel.segmentationNode, self.target
         self.panel.start(

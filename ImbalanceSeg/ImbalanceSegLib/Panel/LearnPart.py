@@ -77,6 +77,8 @@ class LearnPart(PanelSection):
             self._plot.add(event)
 
     def _onSuggest(self) -> None:
+        if self.panel.cancelOf("suggest"):
+            return
         node = self.panel.segmentationNode
         self.panel.start(
             "suggest",
@@ -103,8 +105,7 @@ class LearnPart(PanelSection):
 
     def _onAdapt(self) -> None:
         panel = self.panel
-        if panel.activityKind == "adapt":
-            panel.cancel()
+        if panel.cancelOf("adapt"):
             return
         node, parameters = panel.segmentationNode, panel.parameters
         self._beginPlot()

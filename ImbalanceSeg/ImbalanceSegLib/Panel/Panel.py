@@ -10,6 +10,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from imbalanceseg.errors import ImbalanceSegError
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 from ImbalanceSegLib.Logic.Activity import Activity, ActivityOutcome, FinishedCallback
 from ImbalanceSegLib.Panel.ActivityMonitor import ActivityMonitor
@@ -131,9 +132,9 @@ class Panel(VTKObservationMixin):
         try:
             self.advanced.applySettings()
             activity = begin(self._onFinished, self._onProgress)
-        except (RuntimeError, ValueError) as error:
+        except (ImbalanceSegError, RuntimeError, ValueError) as error:
             self.monitor.end()
-            self.fail(str(error))
+            self.fail(_sentenceOf(error))
             self.refresh()
             return False
         if not activity.isOver:
@@ -145,6 +146,13 @@ class Panel(VTKObservationMixin):
         """Stop the work that goes on, if any."""
         if self.activity is not None:
             self.activity.cancel()
+
+    def cancelOf(self, kind: str) -> bool:
+        """Stop the work that goes on if it is of this kind, and say whether it was."""
+        if self.activityKind != kind:
+            return False
+        self.cancel()
+        return True
 
     def fail(self, sentence: str, details: str = "") -> None:
         """Tell the user what went wrong.
@@ -162,8 +170,8 @@ class Panel(VTKObservationMixin):
         """Do something at once; tell the user what went wrong, and give None then."""
         try:
             return action()
-        except (RuntimeError, ValueError) as error:
-            self.fail(str(error))
+        except (ImbalanceSegError, RuntimeError, ValueError) as error:
+            self.fail(_sentenceOf(error))
             return None
 
     def jumpTo(self, axis: int, index: int) -> str:
@@ -296,6 +304,12 @@ class Panel(VTKObservationMixin):
     def _lastLines(self) -> list[str]:
         lines: list[str] = self.logic.link.lastLines
         return lines
+
+
+def _sentenceOf(error: Exception) -> str:
+    if isinstance(error, ImbalanceSegError):
+        return f"{error.message} {error.hint}".strip()
+    return str(error)
 
 
 def _show(button: Any, state: ControlState) -> None:

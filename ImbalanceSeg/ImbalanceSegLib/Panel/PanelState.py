@@ -45,9 +45,9 @@ def whyBusy(activity: str) -> str:
         "segment": _("A segmentation is running. Wait, or press Cancel."),
         "adapt": _("The model is learning. Wait, or press Stop."),
         "click": _("The last click is being worked on. Wait a moment."),
-        "suggest": _("The best slices are being looked for. Wait a moment."),
-        "export": _("An export is running. Wait until it is done."),
-        "connect": _("The engine is being asked. Wait a moment."),
+        "suggest": _("The best slices are being looked for. Wait, or press Cancel."),
+        "export": _("An export is running. Wait, or press Cancel."),
+        "connect": _("The engine is being asked. Wait, or press Cancel."),
         "install": _("Packages are being installed. Wait until that is done."),
     }[activity]
 
@@ -152,6 +152,14 @@ def _clickStates(facts: PanelFacts) -> dict[str, ControlState]:
     }
 
 
+def _suggestState(facts: PanelFacts, busy: str, result: str) -> ControlState:
+    if facts.activity == "suggest":
+        return _state(_("Stop looking for slices."), text=_("Cancel"))
+    return _state(
+        _("Ask which slices are best painted next."), result, busy, text=_("Suggest slices")
+    )
+
+
 def _learnStates(facts: PanelFacts) -> dict[str, ControlState]:
     busy = whyBusy(facts.activity)
     result = _noSegments(facts) or facts.resultProblem
@@ -165,7 +173,7 @@ def _learnStates(facts: PanelFacts) -> dict[str, ControlState]:
     if facts.activity == "adapt":
         adapt = _state(_("Stop learning and drop what was learnt."), text=_("Stop"))
     return {
-        "suggestButton": _state(_("Ask which slices are best painted next."), result, busy),
+        "suggestButton": _suggestState(facts, busy, result),
         "adaptButton": adapt,
         "finishNowButton": _state(
             _("Stop learning and keep what the model has learnt so far."),
@@ -190,15 +198,18 @@ def _undoState(facts: PanelFacts, busy: str) -> ControlState:
 
 
 def _exportStates(facts: PanelFacts) -> dict[str, ControlState]:
-    busy = whyBusy(facts.activity)
+    export = _state(
+        _("Write the segments as a DICOM Segmentation."),
+        _noSegments(facts),
+        whyBusy(facts.activity),
+        facts.exportProblem,
+        facts.targetProblem,
+        text=_("Export DICOM-SEG"),
+    )
+    if facts.activity == "export":
+        export = _state(_("Stop the export that is running."), text=_("Cancel"))
     return {
-        "exportButton": _state(
-            _("Write the segments as a DICOM Segmentation."),
-            _noSegments(facts),
-            busy,
-            facts.exportProblem,
-            facts.targetProblem,
-        ),
+        "exportButton": export,
         "saveNrrdButton": _state(_("Save the segments as one file of labels."), _noSegments(facts)),
         "saveReportButton": _state(
             _("Save what was done and with which model."), _noSegments(facts)
@@ -208,10 +219,16 @@ def _exportStates(facts: PanelFacts) -> dict[str, ControlState]:
 
 def _advancedStates(facts: PanelFacts) -> dict[str, ControlState]:
     busy = whyBusy(facts.activity)
+    test = _state(
+        _("Ask the engine what it is and which models it has."),
+        busy,
+        facts.serverProblem,
+        text=_("Test the engine"),
+    )
+    if facts.activity == "connect":
+        test = _state(_("Stop asking the engine."), text=_("Cancel"))
     return {
-        "testEngineButton": _state(
-            _("Ask the engine what it is and which models it has."), busy, facts.serverProblem
-        ),
+        "testEngineButton": test,
         "installButton": _state(
             _("Install the packages that an engine on this computer needs."),
             busy,

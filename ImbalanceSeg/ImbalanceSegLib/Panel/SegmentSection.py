@@ -75,9 +75,7 @@ class SegmentSection(PanelSection):
         )
 
     def _onSegmentButton(self) -> None:
-        if self.panel.activityKind == "segment":
-            self.panel.cancel()
-        else:
+        if not self.panel.cancelOf("segment"):
             self.begin()
 
     def _onModelChanged(self, index: int) -> None:
@@ -87,6 +85,7 @@ class SegmentSection(PanelSection):
     def _onFinished(self, volumeNode: Any, outcome: ActivityOutcome) -> None:
         if not outcome.succeeded:
             return
+        self.panel.look.showMapsAnew()
         # Another module may be shown by now, where the panel has let the parameters go.
         output, parameters = outcome.value, self.panel.parameters or self.logic.getParameterNode()
         if output.segmentIDs:

@@ -12,8 +12,10 @@ import slicer
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
 from panel_harness import parameter_node, python_qt
-from panel_harness.stand_ins import STAND_INS
+from panel_harness.stand_ins import STAND_INS, StandIn
 
+# Widgets of Python classes are kept until the process ends: PySide6 is not sure of who owns them.
+KEPT: list[Any] = []
 MODULE_FOLDER = Path(__file__).parents[3] / "ImbalanceSeg"
 
 
@@ -118,7 +120,11 @@ class Window:
             python_qt.PythonQt._isLoading = False
             QtCore.qInstallMessageHandler(before)
         assert widget is not None, loader.errorString()
-        self._loader, self.widgets = loader, loader.made
+        for made in loader.made.values():
+            if isinstance(made, StandIn):
+                made._loaded()
+        self.widgets = loader.made
+        KEPT.append((loader, widget))
         return widget
 
     def childWidgetVariables(self, widget: Any) -> Any:

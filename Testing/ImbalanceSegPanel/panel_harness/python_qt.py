@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
+
+# Before Python 3.12, PySide6 takes a reference from None with every call that returns nothing.
+# These are more than it ever takes, and are never given back.
+_HELD = [None, True, False] * 500_000
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_HELD))
 
 # Overridden in Python they would be called by Qt itself.
 _CALLED_BY_QT = {"sizeHint", "minimumSizeHint"}

@@ -8,11 +8,10 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from panel_harness.python_qt import PythonQt
+from panel_harness.python_qt import PythonQt, trimmed
 
 API = json.loads((Path(__file__).parents[1] / "widget_api.json").read_text(encoding="utf-8"))
 _HEADER = 26
-_Signal, _Property = QtCore.Signal, QtCore.Property
 
 
 class StandIn(PythonQt, QtWidgets.QWidget):
@@ -41,6 +40,28 @@ class StandIn(PythonQt, QtWidgets.QWidget):
             return super().__getattribute__(name)
         raise AttributeError(f"the real {type(self).__name__} has no '{name}'")
 
+    def _connect(self, *arguments: Any) -> Any:
+        if len(arguments) != 2:
+            return super()._connect(*arguments)
+        signature, function = arguments
+        if signature not in self._signatures:
+            raise ValueError(f"{type(self).__name__} has no signal '{signature}'")
+        self.__dict__.setdefault("_slots", {}).setdefault(signature, []).append(trimmed(function))
+        return True
+
+    def _emit(self, signature: str, value: Any) -> None:
+        # Not by a signal of PySide6, which counts the references to what it sends wrongly.
+        if not QtCore.QObject.signalsBlocked(self):
+            for slot in self.__dict__.get("_slots", {}).get(signature, []):
+                slot(value)
+
+    def _loaded(self) -> None:
+        """Take over what the file of the panel has set before there was anybody to take it."""
+        for bytesOfName in QtCore.QObject.dynamicPropertyNames(self):
+            name = bytesOfName.data().decode()
+            if isinstance(getattr(type(self), name, None), property):
+                setattr(self, name, QtCore.QObject.property(self, name))
+
     def _called(self, *call: Any) -> None:
         self.__dict__.setdefault("_calls", []).append(call)
 
@@ -53,8 +74,6 @@ def _dynamic(name: str) -> property:
 
 
 class qMRMLWidget(StandIn):  # noqa: N801
-    mrmlSceneChanged = _Signal(object)
-
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         for child in QtCore.QObject.findChildren(self, QtWidgets.QWidget):
@@ -63,15 +82,13 @@ class qMRMLWidget(StandIn):  # noqa: N801
 
 
 class ctkCollapsibleButton(StandIn):  # noqa: N801
-    contentsCollapsed = _Signal(bool)
-
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._text, self._collapsed = "", False
         QtWidgets.QWidget.setContentsMargins(self, 0, _HEADER - 6, 0, 0)
 
-    text = _Property(str, lambda self: self._text, lambda self, text: self._write(text))
-    collapsed = _Property(bool, lambda self: self._collapsed, lambda self, on: self._fold(on))
+    text = property(lambda self: self._text, lambda self, text: self._write(text))
+    collapsed = property(lambda self: self._collapsed, lambda self, on: self._fold(on))
 
     def _write(self, text: str) -> None:
         self._text = text
@@ -81,7 +98,7 @@ class ctkCollapsibleButton(StandIn):  # noqa: N801
         QtWidgets.QWidget.setMinimumHeight(self, _HEADER if folded else 0)
         QtWidgets.QWidget.setMaximumHeight(self, _HEADER if folded else 16777215)
         if changed:
-            self._signal("contentsCollapsed(bool)").emit(folded)
+            self._emit("contentsCollapsed(bool)", folded)
 
     def paintEvent(self, event: Any) -> None:
         painter = QtWidgets.QStylePainter(self)
@@ -101,8 +118,6 @@ class ctkCollapsibleButton(StandIn):  # noqa: N801
 
 
 class qMRMLNodeComboBox(StandIn):  # noqa: N801
-    currentNodeChanged = _Signal(object)
-
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._node, self._scene = None, None
@@ -129,12 +144,10 @@ class qMRMLNodeComboBox(StandIn):  # noqa: N801
         none = QtCore.QObject.property(self, "noneDisplay") or "None"
         self._box.addItem(node.GetName() if node is not None else none)
         if changed:
-            self._signal("currentNodeChanged(vtkMRMLNode*)").emit(node)
+            self._emit("currentNodeChanged(vtkMRMLNode*)", node)
 
 
 class ctkSliderWidget(StandIn):  # noqa: N801
-    valueChanged = _Signal(float)
-
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._value = 0.0
@@ -145,7 +158,7 @@ class ctkSliderWidget(StandIn):  # noqa: N801
         layout.addWidget(self._slider)
         layout.addWidget(self._spin)
 
-    value = _Property(float, lambda self: self._value, lambda self, value: self._set(value))
+    value = property(lambda self: self._value, lambda self, value: self._set(value))
 
     def setValue(self, value: float) -> None:
         self._set(value)
@@ -155,12 +168,10 @@ class ctkSliderWidget(StandIn):  # noqa: N801
         self._slider.setValue(round(99 * value))
         self._spin.setValue(value)
         if changed:
-            self._signal("valueChanged(double)").emit(value)
+            self._emit("valueChanged(double)", value)
 
 
 class ctkPathLineEdit(StandIn):  # noqa: N801
-    currentPathChanged = _Signal(str)
-
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._edit = QtWidgets.QLineEdit(self)
@@ -171,15 +182,15 @@ class ctkPathLineEdit(StandIn):  # noqa: N801
         button.setText("…")
         layout.addWidget(button)
 
-    currentPath = _Property(
-        str, lambda self: self._edit.text(), lambda self, path: self.setCurrentPath(path)
+    currentPath = property(
+        lambda self: self._edit.text(), lambda self, path: self.setCurrentPath(path)
     )
 
     def setCurrentPath(self, path: str) -> None:
         changed = path != self._edit.text()
         self._edit.setText(path)
         if changed:
-            self._signal("currentPathChanged(QString)").emit(path)
+            self._emit("currentPathChanged(QString)", path)
 
 
 def _table(parent: QtWidgets.QWidget) -> QtWidgets.QTreeWidget:
@@ -232,9 +243,7 @@ class qMRMLSegmentationShow3DButton(StandIn):  # noqa: N801
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._button)
 
-    text = _Property(
-        str, lambda self: self._button.text(), lambda self, text: self._button.setText(text)
-    )
+    text = property(lambda self: self._button.text(), lambda self, text: self._button.setText(text))
 
     def segmentationNode(self) -> Any:
         return self._node
