@@ -117,8 +117,8 @@ class ImbalanceSegLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         settings = EngineSettings.load(slicer.app.userSettings())
         self.link = engineOfThisSlicer(qt.QTimer.singleShot, settings)
-        self.segmentation = SegmentationLogic(self.link)
         self.annotation = AnnotationLogic()
+        self.segmentation = SegmentationLogic(self.link, self.annotation)
         self.correction = CorrectionLogic(self.link, self.annotation)
         self.correction.isBusyElsewhere = lambda: self.segmentation.isRunning
         self.maps = MapDisplay()

@@ -403,3 +403,26 @@ def matrixOf(volume):
     matrix = slicer.util.vtkMatrixFromArray(np.eye(4))
     volume.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def test_whatIsBegunFromScratchLearnsAllItsSegments(logic, makeVolume):
+    volume = makeVolume()
+    node = logic.beginFromScratch(volume)
+    segmentation = node.GetSegmentation()
+    segmentation.AddEmptySegment("second", "Second")
+    paint(node, volume, 1, lambda voxels: voxels.__setitem__(np.s_[3, 2:5, 4:6], 1))
+    voxels = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    voxels[3, 6:8, 4:6] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "second", volume)
+    assert logic.confirmSlice(volume, node, 2, 3) is None
+    labels = logic.annotationOf(volume, node).plane(2, 3)
+    assert np.unique(labels).tolist() == [0, 1, 2]
+    assert (labels[6:8, 4:6] == 2).all()
+    assert WorkRecord(node).volumeNode is volume
+    assert not SegmentWriter.hasForeignSegments(node)
+
+
+def test_nothingIsBegunOnAVolumeThatCannotBeUsed(logic, scene):
+    with pytest.raises(ValueError, match="Select the volume"):
+        logic.beginFromScratch(None)
+    assert scene.GetFirstNodeByClass("vtkMRMLSegmentationNode") is None

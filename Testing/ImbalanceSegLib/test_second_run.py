@@ -7,6 +7,8 @@ import pytest
 import slicer
 import vtk
 
+from ImbalanceSegLib.Logic.AnnotationLogic import AnnotationLogic
+from ImbalanceSegLib.Logic.SegmentationLogic import SegmentationLogic
 from ImbalanceSegLib.Scene.SegmentWriter import SegmentWriter
 from ImbalanceSegLib.Scene.WorkRecord import WorkRecord
 
@@ -133,3 +135,18 @@ def test_ownSegmentationFollowsTheVolumeUnderANewTransform(makeVolume, makeLogic
     second = makeLogic().segment(volume, model="airway", segmentationNode=first.segmentationNode)
     assert second.segmentationNode.GetTransformNodeID() == transform.GetID()
     assert second.maps["hardness"].GetTransformNodeID() == transform.GetID()
+
+
+def test_finishedSlicesOutliveASecondRun(makeVolume, goodLink):
+    """Also what was painted on after the slice was said to be finished."""
+    volume, annotation = makeVolume(), AnnotationLogic()
+    logic = SegmentationLogic(goodLink, annotation)
+    first = logic.segment(volume, model="airway")
+    node, (segmentID,) = first.segmentationNode, first.segmentIDs
+    annotation.confirmSlice(volume, node, 2, 5)
+    mine = voxelsOf(node, segmentID, volume)
+    mine[5] = 0
+    mine[5, 7:9, 2:4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mine, node, segmentID, volume)
+    logic.segment(volume, model="airway", segmentationNode=node)
+    assert np.array_equal(voxelsOf(node, segmentID, volume), mine)

@@ -29,6 +29,19 @@ class TestSegment:
         parameters.model = "airway"
         assert ui.modelSelector.currentText == "Airway tree in chest CT"
 
+    def test_withoutAModelPaintingComesFirst(self, ui, logic, parameters, scan):
+        ui.modelSelector.currentIndex = ui.modelSelector.count - 1
+        assert (parameters.model, ui.segmentButton.text) == ("", "Begin painting")
+        pressed(ui.segmentButton)
+        node = parameters.outputSegmentation
+        assert node.GetSegmentation().GetNumberOfSegments() == 1
+        assert not logic.called("segment")
+        assert not ui.correctCollapsibleButton.collapsed
+        assert ui.sliceDoneButton.enabled
+        assert ui.adaptButton.enabled
+        assert not ui.missedButton.enabled
+        assert "press Adapt first" in ui.missedButton.toolTip
+
     def test_unknownModelIsExplained(self, ui, parameters):
         parameters.model = "liver"
         assert not ui.segmentButton.enabled

@@ -39,7 +39,7 @@ def enabled(states):
 
 def test_everyButtonSaysWhatItDoesOrWhyItCannot(state, ready):
     switches = ("sceneIsOpen", "hasSegments", "hasViews", "hasHardness", "isServer", "adapted")
-    problems = ("segmentProblem", "resultProblem", "exportProblem", "targetProblem")
+    problems = ("segmentProblem", "resultProblem", "baseProblem", "exportProblem", "targetProblem")
     for kind, values, problem, undoes in itertools.product(
         KINDS,
         itertools.product((True, False), repeat=len(switches)),
@@ -134,10 +134,8 @@ def test_undoSaysWhatItTakesBack(state, ready, undoes, text):
         ({"serverProblem": "No address."}, {"testEngineButton"}),
         ({"exportProblem": "No series."}, {"exportButton"}),
         ({"targetProblem": "No folder."}, {"exportButton"}),
-        (
-            {"resultProblem": "Gone."},
-            {"missedButton", "wrongButton", "suggestButton", "adaptButton"},
-        ),
+        ({"resultProblem": "Gone."}, {"adaptButton"}),
+        ({"baseProblem": "Gone."}, {"missedButton", "wrongButton", "suggestButton"}),
         (
             {"hasViews": False},
             {

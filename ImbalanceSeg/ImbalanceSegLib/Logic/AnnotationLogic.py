@@ -9,12 +9,14 @@ from slicer.i18n import tr as _
 from imbalanceseg.annotation.annotation import Annotation, ConfirmedSlice, Conflict
 from imbalanceseg.errors import InputError
 from imbalanceseg.labels import UNLABELLED
+from ImbalanceSegLib.Logic.InputCheck import whyNotReady
 from ImbalanceSegLib.Logic.Workpiece import Workpiece
 from ImbalanceSegLib.Scene.AnnotationVolume import AnnotationVolume
 from ImbalanceSegLib.Scene.BoxChange import BoxChange
 from ImbalanceSegLib.Scene.Boxes import ballAround, confirmedMask, planeAt, slabAt, startOf
 from ImbalanceSegLib.Scene.SegmentWriter import SegmentWriter
 from ImbalanceSegLib.Scene.SlicePlane import sliceShownBy
+from ImbalanceSegLib.Scene.SubjectHierarchy import placeInStudyOf
 from ImbalanceSegLib.Scene.WorkRecord import WorkRecord
 
 _HIGHEST_LABEL = UNLABELLED - 1
@@ -116,6 +118,32 @@ class AnnotationLogic:
         """
         return sliceShownBy(sliceNode, volumeNode)
 
+    def beginFromScratch(
+        self, volumeNode: slicer.vtkMRMLScalarVolumeNode
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Make a segmentation to teach the engine with by painting alone.
+
+        It has one empty segment. All segments that are added to it are learned.
+
+        Args:
+            volumeNode: to paint on.
+
+        Raises:
+            ValueError: the volume cannot be used.
+        """
+        if problem := whyNotReady(volumeNode, None):
+            raise ValueError(problem)
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLSegmentationNode",
+            _("{volume} segmentation").format(volume=volumeNode.GetName()),
+        )
+        SegmentWriter(node, volumeNode).placeNode()
+        placeInStudyOf(volumeNode, node)
+        WorkRecord(node).beginFromScratch()
+        node.GetSegmentation().AddEmptySegment("", _("Structure"))
+        _learnAll(node)
+        return node
+
     def adoptSegment(
         self, segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID: str, label: int
     ) -> None:
@@ -181,6 +209,16 @@ class AnnotationLogic:
         loose &= ~confirmedMask(live.confirmed, piece.shape)
         annotation.labels[loose] = own[loose]
         return annotation
+
+    def readPainted(self, segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+        """Read finished slices anew, before the volume is segmented again.
+
+        Does nothing where nothing is finished, or cannot be read.
+        """
+        volumeNode = WorkRecord(segmentationNode).volumeNode
+        if volumeNode is None or not self.confirmedSlices(volumeNode, segmentationNode):
+            return
+        self.annotationOf(volumeNode, segmentationNode)
 
     def keepPainted(
         self,
@@ -277,6 +315,7 @@ def _pieceOf(
     volumeNode: slicer.vtkMRMLScalarVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode
 ) -> Workpiece:
     piece = Workpiece(segmentationNode)
+    _learnAll(segmentationNode)
     if piece.volumeNode is not volumeNode:
         raise ValueError(
             _("The segmentation '{segmentation}' does not belong to the volume '{volume}'.").format(
@@ -284,6 +323,22 @@ def _pieceOf(
             )
         )
     return piece
+
+
+def _learnAll(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+    """Give every segment of what was begun from scratch a label."""
+    record = WorkRecord(segmentationNode)
+    if not record.isFromScratch:
+        return
+    known = record.segmentIDs
+    segmentation = segmentationNode.GetSegmentation()
+    for number in range(segmentation.GetNumberOfSegments()):
+        segmentID = segmentation.GetNthSegmentID(number)
+        free = next((n for n in range(1, _HIGHEST_LABEL + 1) if n not in known), None)
+        if segmentID not in known.values() and free is not None:
+            known[free] = segmentID
+    if known != record.segmentIDs:
+        record.segmentIDs = known
 
 
 def _knownSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:

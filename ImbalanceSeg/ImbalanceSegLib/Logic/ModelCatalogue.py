@@ -43,6 +43,16 @@ def modelChoices(
     return told or [_choice(name, card) for name, card in _shipped(bundles)]
 
 
+def fromScratch() -> ModelChoice:
+    """What is chosen where no model is: painting teaches the engine everything."""
+    return ModelChoice(
+        "",
+        _("None: learn from painted slices"),
+        _("any 3D image · two or three painted slices, then Adapt"),
+        _("A small 3D network is taught by what you paint, and by nothing else."),
+    )
+
+
 def _shipped(bundles: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
     for file in sorted(bundles.glob("*/configs/metadata.json")):
         card = json.loads(file.read_text(encoding="utf-8")).get("imbalanceseg", {})

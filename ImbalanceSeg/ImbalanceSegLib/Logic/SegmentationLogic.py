@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import slicer
 from slicer.i18n import tr as _
 
+from imbalanceseg.client import JobResult
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from ImbalanceSegLib.Engine.EngineLink import EngineLink
 from ImbalanceSegLib.Logic.Activity import Activity, FinishedCallback
+from ImbalanceSegLib.Logic.AnnotationLogic import AnnotationLogic
 from ImbalanceSegLib.Logic.InputCheck import whyNotReady
 from ImbalanceSegLib.Logic.SegmentationOutput import SegmentationOutput
 from ImbalanceSegLib.Logic.SegmentationTarget import SegmentationTarget
@@ -26,10 +28,13 @@ class SegmentationLogic:
 
     Args:
         link: to the engine, on this computer or elsewhere.
+        annotationLogic: knows what was painted, which a new run of the model shall not wipe out;
+            None where nothing is painted.
     """
 
-    def __init__(self, link: EngineLink) -> None:
+    def __init__(self, link: EngineLink, annotationLogic: AnnotationLogic | None = None) -> None:
         self._link = link
+        self._annotationLogic = annotationLogic
         self._activity: Activity | None = None
 
     @property
@@ -74,6 +79,8 @@ class SegmentationLogic:
             raise RuntimeError(_("Another volume is being segmented; wait or cancel it first."))
         if problem := whyNotReady(volumeNode, segmentationNode):
             raise ValueError(problem)
+        if self._annotationLogic is not None and segmentationNode is not None:
+            self._annotationLogic.readPainted(segmentationNode)
         link, wanted = self._link, tuple(maps)
         target = SegmentationTarget(volumeNode, segmentationNode, wanted)
         image = imageOfVolume(volumeNode)
@@ -88,7 +95,7 @@ class SegmentationLogic:
                 **link.settings.jobOptions(),
                 **callbacks,
             ),
-            target.fill,
+            lambda job: self._filled(target, job),
         )
 
     def segment(
@@ -119,6 +126,13 @@ class SegmentationLogic:
             onProgress=onProgress,
         )
         output: SegmentationOutput = activity.wait()
+        return output
+
+    def _filled(self, target: SegmentationTarget, job: JobResult) -> SegmentationOutput:
+        output = target.fill(job)
+        if self._annotationLogic is not None:
+            self._annotationLogic.keepPainted(target.volumeNode, output.segmentationNode)
+            self._annotationLogic.offerSegments(output.segmentationNode)
         return output
 
     def cancel(self) -> None:

@@ -23,6 +23,9 @@ class SegmentationTarget:
         volumeNode: the volume to segment, as :mod:`InputCheck` lets it pass.
         segmentationNode: where the segments go; None for a new node.
         maps: names of the maps that were asked for.
+
+    Attributes:
+        volumeNode: the volume to segment.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class SegmentationTarget:
         segmentationNode: slicer.vtkMRMLSegmentationNode | None,
         maps: tuple[str, ...],
     ) -> None:
-        self._volumeNode = volumeNode
+        self.volumeNode = volumeNode
         self._segmentationNode = segmentationNode
         self._grid: Grid = gridOfVolume(volumeNode)
         self._maps = maps
@@ -45,7 +48,7 @@ class SegmentationTarget:
         """
         self.requireNodes()
         result = EngineResult.of(job, self._grid, self._maps)
-        node, volumeNode = self._segmentationNode, self._volumeNode
+        node, volumeNode = self._segmentationNode, self.volumeNode
         if node is None:
             node = slicer.mrmlScene.AddNewNodeByClass(
                 "vtkMRMLSegmentationNode",
@@ -68,15 +71,15 @@ class SegmentationTarget:
         Raises:
             RuntimeError: so it is; the text says what to do.
         """
-        if not slicer.mrmlScene.IsNodePresent(self._volumeNode):
+        if not slicer.mrmlScene.IsNodePresent(self.volumeNode):
             raise RuntimeError(_("The volume was removed from the scene during the run."))
         node = self._segmentationNode
         if node is not None and not slicer.mrmlScene.IsNodePresent(node):
             raise RuntimeError(_("The segmentation was removed from the scene during the run."))
-        image = self._volumeNode.GetImageData()
-        if image is None or not gridOfVolume(self._volumeNode).same_as(self._grid):
+        image = self.volumeNode.GetImageData()
+        if image is None or not gridOfVolume(self.volumeNode).same_as(self._grid):
             raise RuntimeError(
                 _("The volume '{name}' was changed during the run; segment it again.").format(
-                    name=self._volumeNode.GetName()
+                    name=self.volumeNode.GetName()
                 )
             )

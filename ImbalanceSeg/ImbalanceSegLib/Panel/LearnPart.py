@@ -105,7 +105,7 @@ class LearnPart(PanelSection):
 
     def _onAdapt(self) -> None:
         panel = self.panel
-        if panel.cancelOf("adapt"):
+        if panel.cancelOf("adapt") or not panel.advanced.install.isReady():
             return
         node, parameters = panel.segmentationNode, panel.parameters
         self._beginPlot()

@@ -15,7 +15,9 @@ class PanelFacts:
         segmentProblem: why the volume cannot be segmented; empty when it can.
         hasSegments: whether the selected segmentation holds segments of this module.
         hasViews: whether the application shows slice views.
-        resultProblem: why the engine cannot go on from the result; empty when it can.
+        isFromScratch: whether no model is chosen, so that painting comes first.
+        resultProblem: why the segments cannot be corrected; empty when they can.
+        baseProblem: why the engine cannot go on from its result; empty when it can.
         hasHardness: whether the result has a hardness map.
         confirmed: number of finished slices of the volume.
         confirmedSelected: whether one of them is selected in the list.
@@ -32,7 +34,9 @@ class PanelFacts:
     segmentProblem: str = ""
     hasSegments: bool = False
     hasViews: bool = True
+    isFromScratch: bool = False
     resultProblem: str = ""
+    baseProblem: str = ""
     hasHardness: bool = False
     confirmed: int = 0
     confirmedSelected: bool = False

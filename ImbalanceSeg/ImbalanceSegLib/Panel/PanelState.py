@@ -80,11 +80,13 @@ def _segmentStates(facts: PanelFacts) -> dict[str, ControlState]:
         return {"segmentButton": _state(stop, text=_("Cancel"))}
     return {
         "segmentButton": _state(
-            _("Segment the selected volume."),
+            _("Make a new segmentation to paint in.")
+            if facts.isFromScratch
+            else _("Segment the selected volume."),
             _noScene(facts),
             whyBusy(facts.activity),
             facts.segmentProblem,
-            text=_("Segment"),
+            text=_("Begin painting") if facts.isFromScratch else _("Segment"),
         )
     }
 
@@ -133,7 +135,7 @@ def _paintStates(facts: PanelFacts) -> dict[str, ControlState]:
 def _clickStates(facts: PanelFacts) -> dict[str, ControlState]:
     # While a click is worked on the next one can be placed already.
     busy = "" if facts.activity == "click" else whyBusy(facts.activity)
-    problems = (_noSegments(facts), facts.resultProblem, _noViews(facts), busy)
+    problems = (_noSegments(facts), facts.baseProblem, _noViews(facts), busy)
     return {
         "missedButton": _state(
             _(
@@ -162,7 +164,7 @@ def _suggestState(facts: PanelFacts, busy: str, result: str) -> ControlState:
 
 def _learnStates(facts: PanelFacts) -> dict[str, ControlState]:
     busy = whyBusy(facts.activity)
-    result = _noSegments(facts) or facts.resultProblem
+    result = _noSegments(facts) or facts.baseProblem
     adapt = _state(
         _("Let the model learn from the finished slices and the corrections (Shift+A)."),
         _noSegments(facts),

@@ -21,7 +21,8 @@ class SceneFacts:
     Attributes:
         segmentProblem: why the volume cannot be segmented; empty when it can.
         hasSegments: whether the segmentation holds segments of this module.
-        resultProblem: why the engine cannot go on from the result; empty when it can.
+        resultProblem: why the segments cannot be corrected; empty when they can.
+        baseProblem: why the engine cannot go on from its result; empty when it can.
         hasHardness: whether the result has a hardness map.
         slices: the finished slices.
         undoes: kind of the step that Undo takes back; empty when there is none.
@@ -32,6 +33,7 @@ class SceneFacts:
     segmentProblem: str = ""
     hasSegments: bool = False
     resultProblem: str = ""
+    baseProblem: str = ""
     hasHardness: bool = False
     slices: tuple[ConfirmedSlice, ...] = ()
     undoes: str = ""
@@ -56,6 +58,7 @@ def sceneFacts(logic: Any, volumeNode: Any, segmentationNode: Any) -> SceneFacts
         segmentProblem=problem,
         hasSegments=True,
         resultProblem=resultProblem,
+        baseProblem=resultProblem or _whyNoBase(segmentationNode),
         hasHardness=MapWriter.mapOf(segmentationNode, "hardness") is not None,
         slices=tuple(slices),
         undoes=_undoes(logic, segmentationNode),
@@ -90,6 +93,12 @@ def _whyNoCorrection(volumeNode: Any, segmentationNode: Any) -> str:
         return _(
             "'{name}' was made from the volume '{volume}'. Select that volume under Segment."
         ).format(name=name, volume=record.volumeNode.GetName())
-    if not record.baseJob:
+    if not record.baseJob and not record.isFromScratch:
         return _("It is not known how '{name}' was made. Press Segment again.").format(name=name)
     return ""
+
+
+def _whyNoBase(segmentationNode: Any) -> str:
+    if WorkRecord(segmentationNode).baseJob:
+        return ""
+    return _("The engine has learnt nothing yet. Paint slices, and press Adapt first.")

@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ImbalanceSegLib.Logic.Activity import ActivityOutcome
-from ImbalanceSegLib.Logic.ModelCatalogue import ModelChoice, modelChoices
+from ImbalanceSegLib.Logic.ModelCatalogue import ModelChoice, fromScratch, modelChoices
 from ImbalanceSegLib.Panel.PanelSection import PanelSection
 
 
@@ -22,7 +22,7 @@ class SegmentSection(PanelSection):
 
     def update(self) -> None:
         """Offer the models that the engine has, and show the one that is chosen."""
-        choices = modelChoices(self.logic.link.models)
+        choices = [*modelChoices(self.logic.link.models), fromScratch()]
         box = self.ui.modelSelector
         wasBlocked = box.blockSignals(True)
         if choices != self._choices:
@@ -75,8 +75,29 @@ class SegmentSection(PanelSection):
         )
 
     def _onSegmentButton(self) -> None:
-        if not self.panel.cancelOf("segment"):
+        if self.panel.cancelOf("segment"):
+            return
+        if self.panel.parameters is not None and not self.panel.parameters.model:
+            self._beginFromScratch()
+        else:
             self.begin()
+
+    def _beginFromScratch(self) -> None:
+        panel = self.panel
+        volumeNode = panel.volumeNode
+        node = panel.attempt(lambda: self.logic.annotation.beginFromScratch(volumeNode))
+        if node is None:
+            return
+        panel.parameters.outputSegmentation = node
+        self.ui.correctCollapsibleButton.collapsed = False
+        panel.monitor.say(
+            "segment",
+            _(
+                "Paint the structure in two or three slices under Correct, press 'Slice done' in "
+                "each, then Adapt. The editor's Add makes further structures."
+            ),
+        )
+        panel.refresh()
 
     def _onModelChanged(self, index: int) -> None:
         if self.panel.parameters is not None and 0 <= index < len(self._choices):

@@ -55,8 +55,12 @@ class SegmentWriter:
 
     @classmethod
     def hasForeignSegments(cls, segmentationNode: slicer.vtkMRMLSegmentationNode) -> bool:
-        """Whether the node holds segments that this module did not make."""
-        return any(cls.labelOf(segmentID) is None for segmentID in _idsOf(segmentationNode))
+        """Whether the node holds segments that this module neither made nor learns."""
+        known = WorkRecord(segmentationNode).segmentIDs.values()
+        return any(
+            cls.labelOf(segmentID) is None and segmentID not in known
+            for segmentID in _idsOf(segmentationNode)
+        )
 
     @classmethod
     def ownSegments(cls, segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
@@ -85,7 +89,7 @@ class SegmentWriter:
         Raises:
             RuntimeError: the application refuses the voxels.
         """
-        self._placeNode()
+        self.placeNode()
         present = self.ownSegments(self._node) if isCorrection else {}
         algorithm = _SEMIAUTOMATIC if isCorrection else _AUTOMATIC
         written, segmentIDs = [], {}
@@ -168,7 +172,8 @@ class SegmentWriter:
         k, j, i = self._voxels.shape
         return i, j, k
 
-    def _placeNode(self) -> None:
+    def placeNode(self) -> None:
+        """Let the node lie and move with the volume, on its grid."""
         node, volumeNode = self._node, self._volumeNode
         node.CreateDefaultDisplayNodes()
         # First, because the reference geometry includes the transform between the two nodes.

@@ -21,6 +21,7 @@ _SEGMENTS = "ImbalanceSeg.segments"
 _SEGMENT_IDS = "ImbalanceSeg.segmentIDs"
 _STEPS = "ImbalanceSeg.steps"
 _REPORT = "ImbalanceSeg.report"
+_FROM_SCRATCH = "ImbalanceSeg.fromScratch"
 
 
 class WorkRecord:
@@ -69,6 +70,15 @@ class WorkRecord:
     @segmentIDs.setter
     def segmentIDs(self, segmentIDs: Mapping[int, str]) -> None:
         self._keep(_SEGMENT_IDS, {str(label): name for label, name in segmentIDs.items()})
+
+    @property
+    def isFromScratch(self) -> bool:
+        """Whether a person began it, to teach the engine everything by painting."""
+        return self.node.GetAttribute(_FROM_SCRATCH) == "1"
+
+    def beginFromScratch(self) -> None:
+        """Keep that a person has begun it."""
+        self.node.SetAttribute(_FROM_SCRATCH, "1")
 
     @property
     def report(self) -> dict[str, Any]:
