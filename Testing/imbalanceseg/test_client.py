@@ -18,7 +18,7 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
-from imbalanceseg.client import EngineClient, EngineError
+from imbalanceseg.client import EngineClient, EngineError, EngineUnreachable, line
 from imbalanceseg.errors import Cancelled, DependencyError
 from imbalanceseg.nrrd_stream import case_id
 from imbalanceseg.progress import ProgressEvent
@@ -206,6 +206,15 @@ def test_something_else_that_answers_is_recognised(answer) -> None:
     with pytest.raises(EngineError) as refused:
         EngineClient.connect(url, "token").hello().wait(20)
     assert refused.value.code == "not-an-engine"
+
+
+def test_an_address_where_nothing_answers_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "_PATIENCE_WITH_STRANGERS_SECONDS", 0.3)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineUnreachable):
+            EngineClient.connect(url, "token").hello().wait(20)
 
 
 def test_a_wrong_token_is_told(engine: Engine) -> None:  # noqa: F811

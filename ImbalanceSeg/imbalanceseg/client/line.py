@@ -15,6 +15,7 @@ from imbalanceseg.errors import ImbalanceSegError
 
 _Answer = TypeVar("_Answer")
 _PATIENCE_SECONDS = 120.0
+_PATIENCE_WITH_STRANGERS_SECONDS = 10.0
 
 
 class Line:
@@ -38,6 +39,8 @@ class Line:
     def reached(self, task: EngineTask, ask: Callable[[Connection], _Answer]) -> _Answer:
         """Ask the engine, and again while it cannot be reached, until two minutes have passed.
 
+        An engine elsewhere that was never reached has ten seconds: its address may be wrong.
+
         Raises:
             ImbalanceSegError: what ``ask`` raises, or why no engine can be started or reached.
         """
@@ -49,11 +52,17 @@ class Line:
                 return ask(self._connected())
             except EngineUnreachable:
                 silent = time.monotonic() - self._alive
-                if self._closed or task.is_cancelled or silent > _PATIENCE_SECONDS:
+                if self._closed or task.is_cancelled or silent > self._patience:
                     raise
                 # A line that worked for a while is tried again soon.
                 pause = 0.1 if self._alive > tried else min(2.0, 2 * pause)
                 time.sleep(pause)
+
+    @property
+    def _patience(self) -> float:
+        if self.engine is None and self.info is None:
+            return _PATIENCE_WITH_STRANGERS_SECONDS
+        return _PATIENCE_SECONDS
 
     def heard(self) -> None:
         """Something has come from the engine."""

@@ -37,7 +37,8 @@ def run(painted: Path, output: Path, *more: str, annotation: str = "painted.nrrd
     return main(
         [
             "finetune", str(painted / "scan.nii.gz"), str(painted / annotation),
-            "-o", str(output), "--device", "cpu", "--seconds", "30", *more,
+            "-o", str(output), "--device", "cpu", "--seconds", "300",
+            "--iterations", "20", *more,
         ]
     )  # fmt: skip
 

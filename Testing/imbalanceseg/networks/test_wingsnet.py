@@ -164,6 +164,7 @@ def test_attention_is_the_product_of_each_decoder_block_s_gates(image: Tensor) -
 
 
 def test_bfloat16_and_channels_last_stay_close(image: Tensor) -> None:
+    image = image[:1, :, :16]
     net = network().eval()
     with torch.no_grad():
         exact = net(image)

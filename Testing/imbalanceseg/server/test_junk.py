@@ -1,6 +1,6 @@
 """Requests that nobody would send, made from the server's own description.
 
-A thousand of them, or as many as ``IMBALANCESEG_JUNK`` says.
+Some two hundred of them, or as many as ``IMBALANCESEG_JUNK`` says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SMALL = ("--upload-gb", "0.01", "--volume-gb", "0.01", "--disk-gb", "0.05", "--
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_junk_is_refused_with_a_code(new_engine: Callable[..., Engine], tmp_path: Path) -> None:
-    wanted = int(os.environ.get("IMBALANCESEG_JUNK", "500"))
+    wanted = int(os.environ.get("IMBALANCESEG_JUNK", "200"))
     engine = new_engine(*_SMALL)
     assert engine.process is not None
     scan = make_scan(1)

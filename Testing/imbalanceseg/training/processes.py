@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, which can be killed."""
+"""Trainings here and in processes of their own, which can be killed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from imbalanceseg.cli.main import main
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training.log import LOG
 from imbalanceseg.training.train import RUN_FILE
@@ -39,37 +40,41 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors
 
 
+def finished_here(*arguments: object) -> None:
+    """``imbalanceseg`` on one core in this process, which has imported everything."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main([*map(str, arguments)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
 def require_killing_changes_nothing(dataset: Path, work: Path, *arguments: object) -> Path:
     """Train twice, the second time killed at a random moment after planning, and resumed.
+
+    What is killed runs in a process of its own, so that nothing but its files is left of it.
 
     Returns:
         The folder of the uninterrupted run.
     """
     whole, killed = work / "whole", work / "killed"
-    process = command(dataset, "-o", whole, *arguments)
-    planned = _planned(process, whole)
-    finished(process)
-    moment = random.uniform(0, time.monotonic() - planned)
+    finished_here("train", dataset, "-o", whole, *arguments)
+    moment = random.uniform(0, time.time() - (whole / RUN_FILE).stat().st_mtime)
     # The second run finds files in memory and may be over before the moment comes.
     while not _killed(command(dataset, "-o", killed, *arguments), killed, moment):
         shutil.rmtree(killed)
         moment /= 2
-    finished(command(dataset, "-o", killed, "--resume"))
+    finished_here("train", dataset, "-o", killed, "--resume", "--progress", "none")
     require_same_training(whole, killed, f"killed {moment:.2f} s after it was planned")
     return whole
 
 
-def _planned(process: subprocess.Popen[str], folder: Path) -> float:
-    """When there is something that can be resumed."""
+def _killed(process: subprocess.Popen[str], folder: Path, moment: float) -> bool:
+    """Whether the process was still there to be killed, so long after planning."""
     while not (folder / RUN_FILE).exists():
         assert process.poll() is None
         time.sleep(0.02)
-    return time.monotonic()
-
-
-def _killed(process: subprocess.Popen[str], folder: Path, moment: float) -> bool:
-    """Whether the process was still there to be killed, so long after planning."""
-    _planned(process, folder)
     time.sleep(moment)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -99,7 +99,7 @@ class TestFromNothing:
         assert np.array_equal(array(again.segmentation.labels), array(tuned.segmentation.labels))
 
     def test_a_network_can_be_trained_from_nothing(self, scan, truth, annotation) -> None:
-        tuned = finetune(scan, annotation, depth="all", **QUICK)
+        tuned = finetune(scan, annotation, depth="all", **QUICK | {"iterations": 15})
         assert {step.stage for step in tuned.history} >= {"network", "round 1"}
         assert tuned.model.card.network.kwargs["base"]["name"] == "unet3d"
         assert phantoms.dice_elsewhere(tuned.segmentation.labels, truth, annotation) > 0.7
