@@ -72,9 +72,13 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install --editable ".[dev]"
 	@touch $@
 
-# Tests that need dciodvfy skip, and say so, where it cannot be installed.
+# Tests that need dciodvfy or Qt skip, and say so, where they cannot be installed.
 $(VENV)/.tools: $(VENV)/.made
 	@command -v dciodvfy >/dev/null \
 		|| { $(SUDO) apt-get update && $(SUDO) apt-get install -y dicom3tools; } \
 		|| echo "dicom3tools could not be installed: the DICOM validation tests will be skipped."
+	@ldconfig -p 2>/dev/null | grep -q libEGL.so.1 && ldconfig -p | grep -q libxkbcommon.so.0 \
+		|| { $(SUDO) apt-get update && $(SUDO) apt-get install -y \
+			libdbus-1-3 libegl1 libfontconfig1 libgl1 libxkbcommon0; } \
+		|| echo "Libraries of Qt could not be installed: the tests of the panel may be left out."
 	@touch $@

@@ -240,31 +240,47 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Dice against the number of painted slices, a panel for each group of cases."""
+    """Figures against painted slices above and seconds below, a column for each group and figure.
+
+    The points of a method are its numbers of slices.
+    """
     from matplotlib.figure import Figure
 
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    figure = Figure(figsize=(4 * len(groups), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    groups = dict.fromkeys(row["group"] for row in rows)
+    scores = ("dice", "instance_f1", "length_detected")
+    columns = [
+        (group, score)
+        for group in groups
+        for score in scores
+        if any(row["group"] == group and score in row for row in rows)
+    ]
+    figure = Figure(figsize=(2.5 * len(columns), 5.2), layout="constrained")
+    panels = figure.subplots(2, len(columns), squeeze=False)
     cells = _cells(rows)
-    for panel, group in zip(panels, groups, strict=True):
+    for (above, below), (group, score) in zip(panels.T, columns, strict=True):
         for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
             points = sorted(
-                (n, fmean(row["dice"] for row in of_cell))
+                (n, *(fmean(row[name] for row in of_cell) for name in (score, "seconds")))
                 for (of_group, n, of_method), of_cell in cells.items()
                 if (of_group, of_method) == (group, method)
             )
+            if not points:
+                continue
+            counts, values, seconds = zip(*points, strict=True)
             style = {"linewidth": 2.4} if method == OURS else {"linestyle": "--"}
-            counts, dice = [n for n, _ in points], [value for _, value in points]
-            panel.plot(counts, dice, f"C{number}", marker="o", label=method, **style)
-        panel.set_title(group)
-        panel.set_xlabel("painted slices")
-        panel.set_xticks(sorted({row["slices"] for row in rows}))
-        panel.set_ylim(0, 1)
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("Dice outside the painted slices")
-    panels[-1].legend(loc="best", fontsize=8)
-    figure.savefig(path, dpi=120)
+            style |= {"color": f"C{number}", "marker": "o", "label": method}
+            above.plot(counts, values, **style)
+            below.plot([max(one, 0.01) for one in seconds], values, **style)
+        above.set_title(f"{group}\n{score.replace('_', ' ')}", fontsize=9)
+        above.set_xticks(sorted({row["slices"] for row in rows}))
+        above.set_xlabel("painted slices")
+        below.set_xlabel("seconds")
+        below.set_xscale("log")
+        for panel in (above, below):
+            panel.set_ylim(0, 1)
+            panel.grid(alpha=0.3)
+    panels[0, 0].legend(loc="lower right", fontsize=7)
+    figure.savefig(path, dpi=90)
 
 
 def _read(image: Path, reference: Path) -> tuple[sitk.Image, sitk.Image]:

@@ -190,6 +190,7 @@ def makeViews(scene: object) -> Iterator[Callable[..., dict[str, object]]]:
 
     It gives back their logics by name, which hold the nodes of the views.
     """
+    _removeViews(scene)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
     logics = {}
 
@@ -207,7 +208,11 @@ def makeViews(scene: object) -> Iterator[Callable[..., dict[str, object]]]:
     yield make
     for logic in logics.values():
         logic.SetMRMLScene(None)
-    # Singletons outlive the clearing of a scene.
+    _removeViews(scene)
+
+
+def _removeViews(scene: object) -> None:
+    """Singletons outlive the clearing of a scene, and with them what they showed."""
     for className in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
         for node in slicer.util.getNodesByClass(className):
             scene.RemoveNode(node)

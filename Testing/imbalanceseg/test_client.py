@@ -123,6 +123,13 @@ def test_nothing_blocks_and_callbacks_come_with_poll(local: EngineClient) -> Non
     assert local.info["protocol"] == 1
 
 
+def engine_process() -> psutil.Process:
+    """The engine that was started here; engines that tests of others play are no module."""
+    commands = {child: child.cmdline() for child in psutil.Process().children()}
+    (started,) = [child for child, words in commands.items() if {"-m", "serve"} <= set(words)]
+    return started
+
+
 @pytest.mark.slow
 def test_an_engine_that_dies_is_started_again(local: EngineClient) -> None:
     scan = make_scan(1)
@@ -130,7 +137,7 @@ def test_an_engine_that_dies_is_started_again(local: EngineClient) -> None:
     events: list[ProgressEvent] = []
     task.on_event = events.append
     until(lambda: local.poll() and tiles(events))
-    (child,) = [p for p in psutil.Process().children() if "serve" in p.cmdline()]
+    child = engine_process()
     child.kill()
     with pytest.raises(EngineError) as failed:
         task.wait(60)
@@ -144,7 +151,7 @@ def test_closing_leaves_no_process(local: EngineClient) -> None:
     events: list[ProgressEvent] = []
     task.on_event = events.append
     until(lambda: local.poll() and tiles(events))
-    (child,) = [p for p in psutil.Process().children() if "serve" in p.cmdline()]
+    child = engine_process()
     tree = [child.pid, *(p.pid for p in child.children(recursive=True))]
     begun = time.monotonic()
     local.close()
