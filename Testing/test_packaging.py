@@ -150,7 +150,7 @@ class TestExtensionDescription:
     def test_pictures_exist(self, variable, index_entry):
         owner_and_name = index_entry["scm_url"].removeprefix("https://github.com/")
         prefix = f"https://raw.githubusercontent.com/{owner_and_name}/main/"
-        for url in cmake_set(self.CMAKE, variable):
+        for url in " ".join(cmake_set(self.CMAKE, variable)).split():
             assert url.startswith(prefix)
             with Image.open(ROOT / url.removeprefix(prefix)) as picture:
                 assert picture.format == "PNG"
