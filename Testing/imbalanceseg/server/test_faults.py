@@ -170,7 +170,7 @@ def test_an_adaptation_goes_on_where_it_was(new_engine: NewEngine) -> None:
         None,
         [(2, 9), (2, 14)],
         seconds=600,
-        iterations=400,
+        iterations=200,
         depth="head",
         device="cpu",
     )
