@@ -131,3 +131,31 @@ def test_segmentSuggestPaintAdaptClickUndo(link, scene, tmp_path):
     assert record.baseJob == record.steps[0]["job"]
     outside = np.delete(painted, [3, 6, 10, 14, 17], 0)
     assert np.array_equal(outside, np.delete(begun, [3, 6, 10, 14, 17], 0))
+
+
+@pytest.mark.slow
+def test_paintingAloneTeachesTheEngineItsClasses(link, scene):
+    volume, ball, _toWorld = phantom()
+    annotation = AnnotationLogic()
+    correction = CorrectionLogic(link, annotation)
+    node = annotation.beginFromScratch(volume)
+    node.GetSegmentation().AddEmptySegment("surroundings", "Left half")
+    left = np.zeros(ball.shape, bool)
+    left[:, :, 14:] = True
+    for index in (4, 10, 16):
+        for segmentID, truth in ((SegmentWriter.ownSegments(node)[1], ball & ~left),
+                                 ("surroundings", ball & left)):  # fmt: skip
+            voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentID, volume).copy()
+            voxels[index] = truth[index]
+            slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, segmentID, volume)
+        annotation.confirmSlice(volume, node, 2, index)
+    painted = SegmentReader.labelsOf(node, volume)
+    correction.adapt(node, 4.0)
+    labels = SegmentReader.labelsOf(node, volume)
+    assert dice(labels > 0, ball) > 0.8
+    names = {info.label: info.name for info in WorkRecord(node).segments}
+    assert names == {1: "Structure", 2: "Left half"}
+    assert node.GetSegmentation().GetNumberOfSegments() == 2
+    assert all(one.reason for one in correction.suggest(node, 2))
+    assert correction.undo(node) == "adapt"
+    assert np.array_equal(SegmentReader.labelsOf(node, volume), painted)
