@@ -182,7 +182,7 @@ def test_warpedVolumeIsRefused(makeVolume, views, scene):
     volume = makeVolume()
     transform = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
     volume.SetAndObserveTransformNodeID(transform.GetID())
-    with pytest.raises(ValueError, match="harden"):
+    with pytest.raises(ValueError, match="warped by a transform"):
         SliceNavigation().jumpTo(volume, 2, 3)
 
 

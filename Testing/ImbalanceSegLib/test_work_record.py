@@ -87,7 +87,11 @@ def test_damagedRecordIsNoFault(segmented):
         for text in ("{", "3", "[3]", '{"1": 3}'):
             node.SetAttribute(f"ImbalanceSeg.{name}", text)
             record = WorkRecord(node)
-            record.segments, record.segmentIDs, record.steps, record.report, record.baseJob  # noqa: B018
+            assert isinstance(record.segments, tuple)
+            assert isinstance(record.segmentIDs, dict)
+            assert isinstance(record.steps, list)
+            assert isinstance(record.report, dict)
+            assert isinstance(record.baseJob, str)
 
 
 def test_labelsOfAnotherSizeAreNotBelieved(segmented):

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
+from ImbalanceSegLib.Scene.SlicePlane import ijkToWorldMatrix
 from ImbalanceSegLib.Scene.ViewNodes import sliceViews, sliceViewsOf
-from ImbalanceSegLib.Scene.VolumeGeometry import ijkToRASMatrix
 
 _PARALLEL = 1 - 1e-9
 _MARGIN = 0.05
@@ -54,7 +53,7 @@ class SliceNavigation:
                     name=volumeNode.GetName(), index=index, axis=axis
                 )
             )
-        ijkToWorld = _ijkToWorld(volumeNode)
+        ijkToWorld = ijkToWorldMatrix(volumeNode)
         point = [(n - 1) / 2 for n in size] if pointIJK is None else list(pointIJK)
         point[axis] = index
         world = (ijkToWorld @ [*point, 1])[:3]
@@ -85,7 +84,7 @@ class SliceNavigation:
             ValueError: the point lies outside of the volume, or the volume is warped by its
                 transform.
         """
-        point = (np.linalg.inv(_ijkToWorld(volumeNode)) @ [*pointRAS, 1])[:3]
+        point = (np.linalg.inv(ijkToWorldMatrix(volumeNode)) @ [*pointRAS, 1])[:3]
         return self.jumpTo(volumeNode, axis, round(point[axis]), point)
 
     def sliceNameFor(self, axis: int, volumeNode: slicer.vtkMRMLVolumeNode) -> str:
@@ -94,28 +93,11 @@ class SliceNavigation:
         Raises:
             ValueError: the volume is warped by its transform.
         """
-        normal = _normals(_ijkToWorld(volumeNode))[axis]
+        normal = _normals(ijkToWorldMatrix(volumeNode))[axis]
         nodes = [view.sliceNode for view in sliceViews()]
         if not nodes:
             return ""
         return str(max(nodes, key=lambda node: abs(_normalOf(node) @ normal)).GetLayoutName())
-
-
-def _ijkToWorld(volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    matrix = slicer.util.arrayFromVTKMatrix(ijkToRASMatrix(volumeNode))
-    transformNode = volumeNode.GetParentTransformNode()
-    if transformNode is None:
-        return matrix
-    if not transformNode.IsTransformToWorldLinear():
-        raise ValueError(
-            _(
-                "The volume '{name}' is warped by its transform, so that its slices are not flat; "
-                "harden the transform first."
-            ).format(name=volumeNode.GetName())
-        )
-    toWorld = vtk.vtkMatrix4x4()
-    transformNode.GetMatrixTransformToWorld(toWorld)
-    return slicer.util.arrayFromVTKMatrix(toWorld) @ matrix
 
 
 def _normals(ijkToWorld: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def sliceShownBy(
     Raises:
         ValueError: the view is turned against the volume, or shows nothing of it.
     """
-    ijkToWorld = _ijkToWorld(volumeNode)
+    ijkToWorld = ijkToWorldMatrix(volumeNode)
     view = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
     normal = view[:3, 2] / np.linalg.norm(view[:3, 2])
     size = np.asarray(volumeNode.GetImageData().GetDimensions())
@@ -76,7 +76,12 @@ def sliceShownBy(
     return axis, index
 
 
-def _ijkToWorld(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+def ijkToWorldMatrix(volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """From voxel index to world (RAS, mm), parent transform included.
+
+    Raises:
+        ValueError: the volume is warped by its transform.
+    """
     matrix = slicer.util.arrayFromVTKMatrix(ijkToRASMatrix(volumeNode))
     parent = volumeNode.GetParentTransformNode()
     if parent is None:
@@ -85,7 +90,7 @@ def _ijkToWorld(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
         raise ValueError(
             _(
                 "The volume '{name}' is warped by a transform, so a view shows no single slice of "
-                "it. Take the volume out of the transform to paint slices."
+                "it. Take the volume out of the transform."
             ).format(name=volumeNode.GetName())
         )
     return slicer.util.arrayFromTransformMatrix(parent, toWorld=True) @ matrix
