@@ -32,6 +32,7 @@ class Kind(StrEnum):
 
     SCHWANNOMA = "schwannoma"
     GLIOMA = "glioma"
+    METASTASIS = "metastasis"
 
 
 class Weighting(StrEnum):
@@ -39,6 +40,7 @@ class Weighting(StrEnum):
 
     T1C = "T1c"
     T2 = "T2"
+    FLAIR = "FLAIR"
 
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Same seed, same phantom.")]
@@ -89,7 +91,7 @@ def tumor(
     seed: SeedOption = 0,
     kind: Annotated[Kind, typer.Option(help="What grows.")] = Kind.SCHWANNOMA,
     contrast: Annotated[
-        Weighting, typer.Option(help="T1 after contrast agent, or T2.")
+        Weighting, typer.Option(help="T1 after contrast agent, T2 or FLAIR.")
     ] = Weighting.T1C,
     difficulty: DifficultyOption = 0.5,
     spacing: Annotated[
@@ -100,7 +102,7 @@ def tumor(
     ] = 3.0,
     cases: CasesOption = 1,
 ) -> None:
-    """Make an MR of a head with one tumour, in thick slices: image.nrrd and labels.nrrd."""
+    """Make an MR of a head with a tumour, in thick slices: image.nrrd and labels.nrrd."""
     from imbalanceseg.synthesis.tumor import tumor_phantom
 
     def make(seed: int) -> tuple[sitk.Image, sitk.Image]:

@@ -94,7 +94,11 @@ class Plan(_Frozen):
 
 
 def make_plan(
-    dataset: Dataset, found: Fingerprint, memory_gb: float = 8.0, preset: Preset = "v2"
+    dataset: Dataset,
+    found: Fingerprint,
+    memory_gb: float = 8.0,
+    preset: Preset = "v2",
+    spacing_mm: Sequence[float] | None = None,
 ) -> Plan:
     """Plan the training of a dataset by nnU-Net's rules, and loss and sampler by its imbalance.
 
@@ -105,9 +109,13 @@ def make_plan(
         preset: ``"v2"``, or ``"early"``: 30 features in the finest stage, a lone axis halved too
             down to 4 voxels, CT clipped to the middle 90 % of the foreground, and labels resampled
             with cubic splines.
+        spacing_mm: along the network's axes, instead of the cases' median.
 
     Returns:
         The plan; the same for the same fingerprint.
+
+    Raises:
+        InputError: ``spacing-axes``.
 
     Source: Isensee et al., Nature Methods 18, 2021, and nnU-Net v2's planner; how loss and sampler
     follow from the imbalance is ours. In the early preset, what we know of no other rule for is
@@ -121,7 +129,13 @@ def make_plan(
     )
     spacings = [tuple(s[first:][axis] for axis in axes) for s in found.spacings_mm]
     shapes = [tuple(s[first:][axis] for axis in axes) for s in found.shapes]
-    spacing = target_spacing(spacings, shapes)
+    spacing = tuple(spacing_mm or target_spacing(spacings, shapes))
+    if len(spacing) != len(axes):
+        raise InputError(
+            "spacing-axes",
+            f"A spacing of {len(spacing)} axes does not fit images of {len(axes)}.",
+            "Give one number for each axis, or leave the spacing to the plan.",
+        )
     resampled = [
         tuple(
             max(1, round(n * old / new)) for n, old, new in zip(shape, olds, spacing, strict=True)
@@ -135,6 +149,8 @@ def make_plan(
     voxels = float(sum(prod(shape) for shape in resampled))
     batch = batch_size(topology, classes, rules, voxels, memory_gb)
     reasons["spacing"] = _spacing_reason(spacing, spacings, anisotropic)
+    if spacing_mm:
+        reasons["spacing"] = "The recipe asks for it."
     reasons |= _topology_reasons(topology, batch, resampled, rules, voxels, memory_gb)
     if preset == "early":
         reasons["spacing"] += " Labels are resampled class by class with cubic splines."

@@ -138,12 +138,24 @@ def in_slices(volume: Tensor, layers: int) -> Tensor:
 
 
 def paint_tissues(
-    brain: BrainAnatomy, contrast: Contrast, rng: np.random.Generator, style: MrStyle
+    brain: BrainAnatomy,
+    contrast: Contrast,
+    rng: np.random.Generator,
+    style: MrStyle,
+    spread: float = 0.04,
 ) -> Tensor:
-    """The signal of the tissues, before the scanner: ``[D, H, W]`` on the anatomy's grid."""
+    """The signal of the tissues, before the scanner: ``[D, H, W]`` on the anatomy's grid.
+
+    Args:
+        brain: the anatomy.
+        contrast: whose signals the tissues have.
+        rng: source of chance.
+        style: the scanner.
+        spread: how far the signal of each tissue can be from its usual one, as a share.
+    """
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     signal = {
-        tissue: value * float(rng.uniform(0.96, 1.04))
+        tissue: value * float(rng.uniform(1 - spread, 1 + spread))
         for tissue, value in TISSUE_SIGNAL[contrast].items()
     }
     image = brain.paint(signal)

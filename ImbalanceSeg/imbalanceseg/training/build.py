@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from imbalanceseg.errors import InputError
 from imbalanceseg.networks import create_network
 from imbalanceseg.planning.plan import (
     Plan,
@@ -47,11 +49,39 @@ def class_count(plan: Plan) -> int:
 
 
 def build_network(plan: Plan, recipe: Recipe, seed: int) -> nn.Module:
-    """A network with random weights; the same for the same seed."""
+    """A network with random weights; the same for the same seed.
+
+    Raises:
+        InputError: ``recipe-prior``: the network has no bias to set it by.
+    """
     name, arguments = network_arguments(plan, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return create_network(name, **arguments)
+        network = create_network(name, **arguments)
+    if recipe.network.prior != 0.5:
+        _expect(network, recipe.network.prior)
+    return network
+
+
+@torch.no_grad()
+def _expect(network: nn.Module, prior: float) -> None:
+    """Let a network begin with a probability of foreground (Lin et al., ICCV 2017, section 3.3)."""
+    heads = [getattr(network, name, None) for name in ("head", "heads")]
+    layers = [layer for head in heads if head is not None for layer in head.modules()]
+    biases = [
+        x.bias for x in layers if isinstance(x, (nn.Conv2d, nn.Conv3d)) and x.bias is not None
+    ]
+    if not biases:
+        raise InputError(
+            "recipe-prior",
+            f"{type(network).__name__} cannot begin with a prior.",
+            "Leave network.prior out of the recipe, or choose another network.",
+        )
+    for bias in biases:
+        classes = max(1, len(bias) - 1)
+        bias.fill_(math.log(prior / classes / (1 - prior)))
+        if len(bias) > 1:
+            bias[0] = 0
 
 
 def chosen_loss(plan: Plan, recipe: Recipe) -> LossChoice:

@@ -23,10 +23,13 @@ class NetworkChoice(_Frozen):
             ``deep_supervision``, which :class:`Supervision` does.
         width: of the plan's network, share of the features that the plan gives each stage. A
             narrower network takes more steps in the same time.
+        prior: probability of foreground that the untrained network tells everywhere. Where
+            foreground is rare, Dice of a network that begins with a half moves next to nothing.
     """
 
     name: str = "plan"
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    prior: Annotated[float, Field(gt=0, lt=1)] = 0.5
     settings: dict[str, Any] = {}
 
 
@@ -142,11 +145,28 @@ class Augmentation(_Frozen):
         return self
 
 
+class Synthesis(_Frozen):
+    """Cases that are made before the training, instead of a dataset.
+
+    Attributes:
+        task: what they show.
+        cases: to train on.
+        validation_cases: to choose the best weights on, made of other scans.
+        seed: of the first case.
+    """
+
+    task: Literal["lesion", "tumor"]
+    cases: PositiveInt
+    validation_cases: PositiveInt
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Recipe(_Frozen):
     """Everything about a training that the plan of a dataset does not decide.
 
     Attributes:
         description: what it is and where it comes from.
+        synthesis: see :class:`Synthesis`; None where there is a dataset.
         preset: rules of the plan.
         network: see :class:`NetworkChoice`.
         loss: see :class:`LossChoice`.
@@ -155,6 +175,8 @@ class Recipe(_Frozen):
         schedule: see :class:`Schedule`.
         augmentation: see :class:`Augmentation`.
         sampling: where patches are taken; the plan's when None.
+        spacing_mm: that images are resampled to, along the network's axes, of which the one across
+            thick slices comes first; the plan's when None.
         patch: voxels along each axis; the plan's when None.
         batch: patches of a step; the plan's when None.
         gradient_clip: largest norm of the gradient.
@@ -169,6 +191,7 @@ class Recipe(_Frozen):
     """
 
     description: str = ""
+    synthesis: Synthesis | None = None
     preset: Preset = "v2"
     network: NetworkChoice = NetworkChoice()
     loss: LossChoice = LossChoice()
@@ -177,6 +200,9 @@ class Recipe(_Frozen):
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     sampling: Sampling | None = None
+    spacing_mm: Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)] | None = (
+        None
+    )
     patch: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)] | None = None
     batch: PositiveInt | None = None
     gradient_clip: PositiveFloat = 12.0

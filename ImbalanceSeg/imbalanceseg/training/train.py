@@ -34,6 +34,7 @@ from imbalanceseg.training.build import (
     training_patch,
 )
 from imbalanceseg.training.distributed import Ranks, joined_ranks
+from imbalanceseg.training.made_set import make_set
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
@@ -50,7 +51,7 @@ class Run(BaseModel):
     """What a training was started with; ``run.json`` in its folder.
 
     Attributes:
-        dataset: path.
+        dataset: path; of a recipe that makes its cases, that of the scans they are made of.
         numbered: label values number instances.
         recipe: see :class:`~imbalanceseg.training.recipe.Recipe`.
         recipe_name: for people.
@@ -107,7 +108,8 @@ def start_run(
     training takes forty minutes.
 
     Args:
-        dataset: see :func:`~imbalanceseg.planning.dataset.open_dataset`.
+        dataset: see :func:`~imbalanceseg.planning.dataset.open_dataset`; for a recipe that
+            makes its cases, :func:`~imbalanceseg.training.made_set.make_set`.
         folder: of the run; exists, and holds no other run.
         recipe: what the plan does not decide.
         recipe_name: for people.
@@ -129,7 +131,7 @@ def start_run(
             f"{folder} holds a training already.",
             "Continue it with --resume, or choose another folder.",
         )
-    described = open_dataset(dataset, numbered)
+    described = _opened(Path(dataset), recipe, numbered, folder, progress)
     found = fingerprint(described, progress=progress)
     named = {case.fold for case in described.cases if case.label} - {None}
     most, what = (len(named), "named folds") if named else (found.cases, "labelled cases")
@@ -139,7 +141,7 @@ def start_run(
             f"{most} {what} do not make {folds} folds.",
             f"Ask for at most {most}.",
         )
-    plan = make_plan(described, found, memory_gb, recipe.preset)
+    plan = make_plan(described, found, memory_gb, recipe.preset, recipe.spacing_mm)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
     network = build_network(plan, recipe, seed)
@@ -217,7 +219,7 @@ def train(
     with joined_ranks(chosen.type == "cuda") as ranks:
         if ranks.world > 1 and chosen.type == "cuda":
             chosen = torch.device("cuda", ranks.local)
-        dataset = open_dataset(run.dataset, run.numbered)
+        dataset = _opened(Path(run.dataset), run.recipe, run.numbered, folder, progress)
         cases = _prepared(dataset, run, folder, ranks, progress)
         splits = split_cases(cases, run.folds, run.seed)
         budget = Budget(run.iterations, _seconds_a_fold(run, time.monotonic() - begun))
@@ -287,6 +289,14 @@ def split_cases(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[Sp
             "Give some cases another fold, or no fold at all.",
         )
     return splits
+
+
+def _opened(
+    path: Path, recipe: Recipe, numbered: bool, folder: Path, progress: ProgressCallback
+) -> Dataset:
+    if recipe.synthesis is not None:
+        path = make_set(recipe.synthesis, path, folder / "made", progress)
+    return open_dataset(path, numbered)
 
 
 def _prepared(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
+from imbalanceseg.networks.blocks import FixedNorm3d, set_statistics
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
@@ -63,6 +64,7 @@ _LOG_EVERY = 10
 _VALIDATIONS = 40
 _CHECKPOINT_SECONDS = 120.0
 _MOST_WORKERS = 8
+_PATCHES_FOR_STATISTICS = 24
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ class Trainer:
             loss.weight,
         )
         self.source.hard_places = self.state.hard_places
+        if self.standing.iteration == 0:
+            self._set_statistics()
         self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
 
     @property
@@ -185,6 +189,16 @@ class Trainer:
         if (self.folder / CHECKPOINT).is_file():
             load_checkpoint(state, self.folder / CHECKPOINT)
         return state
+
+    @torch.no_grad()
+    def _set_statistics(self) -> None:
+        """Of fixed norms, from the first patches; the same in all ranks, whose batches differ."""
+        state = self.state
+        if any(isinstance(module, FixedNorm3d) for module in state.network.modules()):
+            batches = (self.source.batch(n, 1, 0) for n in range(_PATCHES_FOR_STATISTICS))
+            images = (b.image.to(self.device, memory_format=self.layout) for b in batches)
+            set_statistics(state.network, images)
+            state.average.load_state_dict(state.network.state_dict())
 
     def _has_tiny_maps(self) -> bool:
         """Whether a processor would get bfloat16 gradients of the coarsest features wrong.

@@ -121,6 +121,19 @@ def test_thick_slices_are_told_of() -> None:
     assert "2.5D" in plan.reasons["network"]
 
 
+def test_a_spacing_that_is_asked_for_is_kept_and_decides_the_rest():
+    plan = make_plan(dataset("T1", tumour=1), fingerprint(), spacing_mm=(5.0, 1.5, 1.5))
+    assert plan.spacing_mm == (5.0, 1.5, 1.5)
+    assert plan.anisotropic
+    assert plan.reasons["spacing"] == "The recipe asks for it."
+
+
+def test_a_spacing_of_two_axes_does_not_fit_volumes():
+    with pytest.raises(InputError) as caught:
+        make_plan(dataset("T1", tumour=1), fingerprint(), spacing_mm=(1.5, 1.5))
+    assert caught.value.code == "spacing-axes"
+
+
 def test_the_axis_across_thick_slices_comes_first() -> None:
     """Sagittal slices: thick from left to right."""
     sagittal = fingerprint(spacings_mm=[(0.8, 0.8, 6.0)] * 10, shapes=[(256, 240, 24)] * 10)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from imbalanceseg.errors import InputError
 from imbalanceseg.planning.dataset import open_dataset
 from imbalanceseg.planning.fingerprint import fingerprint
 from imbalanceseg.planning.plan import Plan, decisions, make_plan, with_patch
-from imbalanceseg.training.build import training_decisions
+from imbalanceseg.training.build import build_network, training_decisions
 from imbalanceseg.training.recipe import Recipe
 
 ASKED = "The recipe asks for it."
@@ -50,6 +52,32 @@ def test_a_patch_that_the_network_enlarges_is_not_the_recipes(plan: Plan) -> Non
     larger = tuple(n + 16 for n in plan.patch)
     found = {row[0]: row[2] for row in training_decisions(plan, Recipe(), larger)}
     assert "poolings" in found["patch"]
+
+
+@pytest.mark.parametrize("name", ["plan", "unet3d", "unet2d5", "vnet"])
+def test_a_network_begins_with_the_prior(plan: Plan, name: str) -> None:
+    """Without image and with zero weights, all that is left is the bias."""
+    recipe = Recipe.model_validate({"network": {"name": name, "prior": 0.01}})
+    network = build_network(plan, recipe, 0).eval()
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            parameter.data.zero_()
+    logits = network(torch.zeros(1, 1, *(2 * m for m in network.multiples())))
+    assert torch.allclose(torch.sigmoid(logits), torch.tensor(0.01), atol=1e-5)
+
+
+def test_a_prior_is_shared_by_several_classes(plan: Plan) -> None:
+    recipe = Recipe.model_validate({"network": {"name": "unet3d", "prior": 0.1}})
+    two = plan.model_copy(update={"labels": {0: "background", 1: "a", 2: "b"}})
+    bias = build_network(two, recipe, 0).head.bias
+    assert torch.allclose(torch.softmax(bias, 0), torch.tensor([0.9, 0.05, 0.05]), atol=1e-5)
+
+
+def test_a_network_without_such_a_bias_says_so(plan: Plan) -> None:
+    recipe = Recipe.model_validate({"network": {"name": "wingsnet", "prior": 0.1}})
+    with pytest.raises(InputError) as caught:
+        build_network(plan, recipe, 0)
+    assert caught.value.code == "recipe-prior"
 
 
 def test_a_narrow_network_is_told_of(plan: Plan) -> None:

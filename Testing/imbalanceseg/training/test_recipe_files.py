@@ -31,6 +31,7 @@ PAPERS = {
     "vnet",
     "wingsnet",
 }
+SHIPPED_MODELS = {"lesion", "tumor"}
 DOCUMENTED = Path(recipe_files.__file__).parents[3] / "Docs" / "recipes.md"
 
 GOOD = """\
@@ -66,7 +67,7 @@ def faults_of(folder: Path, text: str) -> list[str]:
 
 class TestShipped:
     def test_there_is_one_for_every_paper_and_one_for_none(self) -> None:
-        assert set(recipe_names()) == PAPERS | {"default"}
+        assert set(recipe_names()) == PAPERS | SHIPPED_MODELS | {"default"}
 
     @pytest.mark.parametrize("name", recipe_names())
     def test_network_and_loss_can_be_made(self, name: str) -> None:
@@ -91,7 +92,7 @@ class TestShipped:
             loss = create_loss(recipe.loss.name, **recipe.loss.settings)
             assert torch.isfinite(loss(logits, target))
 
-    @pytest.mark.parametrize("name", sorted(PAPERS))
+    @pytest.mark.parametrize("name", sorted(PAPERS | SHIPPED_MODELS))
     def test_a_paper_says_how_long_and_where_it_comes_from(self, name: str) -> None:
         assert read_recipe(name).iterations
         first = (recipe_files._SHIPPED / f"{name}.yaml").read_text().splitlines()[0]

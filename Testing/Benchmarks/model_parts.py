@@ -1,0 +1,173 @@
+"""What each part of a shipped model's recipe gives: the same cases, the same steps, one part less.
+
+    python Testing/Benchmarks/model_parts.py lesion SOURCES FOLDER --case IMAGE --reference LABELS
+        [--cases 40] [--iterations 800] [--seeds 3] [--variants whole,dice]
+
+SOURCES is the folder of the real scans that the recipe makes its cases of. A training is judged on
+the scan of --case, which nothing was chosen on: Dice, and F1 of instances of 3 voxels or more that
+overlap at all. The same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any
+
+import numpy as np
+import SimpleITK as sitk
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from imbalanceseg.atomic import write_json
+from imbalanceseg.geometry import Grid, image_from_array
+from imbalanceseg.inference.segment import segment
+from imbalanceseg.io import read_image
+from imbalanceseg.metrics.evaluate import evaluate
+from imbalanceseg.training.made_set import make_set
+from imbalanceseg.training.recipe import Recipe
+from imbalanceseg.training.recipe_files import read_recipe
+from imbalanceseg.training.train import start_run, train
+
+_PLAIN = {
+    "network": {"name": "plan", "width": 0.375},
+    "loss": {"name": "dice_ce"},
+    "supervision": {"kind": "deep"},
+}
+_NO_ATTENTION = {"kind": "output"}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "lesion": {
+        "whole": {},
+        "Dice alone": {"loss": {"name": "dice"}},
+        "plain nnU-Net-like": _PLAIN,
+    },
+    "tumor": {
+        "whole": {},
+        "no hardness weight": {"loss": {"name": "dice"}},
+        "attention unsupervised": {"supervision": _NO_ATTENTION},
+        "plain nnU-Net-like": _PLAIN,
+    },
+}
+"""By task and name, what takes the place of the recipe's own."""
+
+_METRICS = ("dice", "instance_f1")
+_SKULL_MM = {"lesion": 0.0, "tumor": 15.0}
+
+
+def variant(recipe: Recipe, task: str, name: str, iterations: int) -> Recipe:
+    """A shipped recipe with one part replaced, for a dataset that is made already."""
+    known = VARIANTS[task]
+    if name not in known:
+        raise typer.BadParameter(f"There is no variant {name}; choose from {', '.join(known)}.")
+    every = max(1, iterations // 10)
+    values = recipe.model_dump() | {"synthesis": None, "validate_every": every} | known[name]
+    return Recipe.model_validate(values)
+
+
+def judged(model: Any, image: sitk.Image, reference: sitk.Image) -> dict[str, float]:
+    """Figures on the case."""
+    labels = segment(image, model, device="cpu").labels
+    return {k: round(v, 4) for k, v in evaluate(labels, reference, _METRICS, [1]).items()}
+
+
+def otsu_in_brain(image: sitk.Image, skull_mm: float) -> sitk.Image:
+    """What a threshold alone finds: the brightest of three classes of the voxels of the brain.
+
+    Args:
+        image: one MR.
+        skull_mm: how deep the brain lies in the head; 0 where it was extracted.
+    """
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
+    from skimage.filters import threshold_multiotsu, threshold_otsu
+
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    brain = values > 0
+    if skull_mm:
+        head = binary_fill_holes(values > threshold_otsu(values) / 2)
+        depth = distance_transform_edt(head, sampling=image.GetSpacing()[::-1])
+        brain = depth > skull_mm
+    bright = brain & (values > threshold_multiotsu(values[brain], classes=3)[-1])
+    return image_from_array(bright.astype(np.uint8), Grid.of(image))
+
+
+def run(
+    task: str,
+    sources: Path,
+    folder: Path,
+    case: tuple[sitk.Image, sitk.Image],
+    cases: int,
+    iterations: int,
+    seeds: int,
+    names: list[str],
+) -> list[dict[str, Any]]:
+    """Train and judge what the file of results lacks, and write it after each."""
+    recipe = read_recipe(task)
+    assert recipe.synthesis is not None
+    fewer = recipe.synthesis.model_copy(update={"cases": cases})
+    made = make_set(fewer, sources, folder / "made")
+    results = folder / "model_parts.json"
+    rows = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    there = {(row["variant"], row["seed"]) for row in rows}
+    for seed in range(seeds):
+        for name in names:
+            if (name, seed) in there:
+                continue
+            place = folder / f"{name.replace(' ', '_')}-{seed}"
+            chosen, began = variant(recipe, task, name, iterations), time.perf_counter()
+            if not (place / "run.json").is_file():
+                place.mkdir(parents=True, exist_ok=True)
+                start_run(made, place, chosen, name, seed=seed, iterations=iterations)
+            trained = train(place, "cpu")
+            assert trained is not None
+            figures = judged(trained.model, *case)
+            row = {"task": task, "variant": name, "seed": seed, "iterations": iterations}
+            row |= {"validation_dice": round(trained.outcome.dice[0] or 0.0, 4), **figures}
+            rows.append(row | {"seconds": round(time.perf_counter() - began)})
+            write_json(results, rows)
+            shutil.rmtree(place / "prepared")
+            print(rows[-1], flush=True)
+    return [row for row in rows if row["variant"] in names]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Means over seeds, with their spread."""
+    figures = ("validation_dice", *_METRICS, "seconds")
+    table = Table("variant", "seeds", *figures)
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        of_name = [row for row in rows if row["variant"] == name]
+        cells = []
+        for figure in figures:
+            values = [row[figure] for row in of_name]
+            spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{fmean(values):.3f}{spread}")
+        table.add_row(name, str(len(of_name)), *cells)
+    Console(width=120).print(table)
+
+
+def main(
+    task: Annotated[str, typer.Argument(help="lesion or tumor.")],
+    sources: Annotated[Path, typer.Argument(help="Folder of the real scans.")],
+    folder: Annotated[Path, typer.Argument(help="Receives trainings and model_parts.json.")],
+    case: Annotated[Path, typer.Option(help="Scan to judge on.")],
+    reference: Annotated[Path, typer.Option(help="Its labels.")],
+    cases: Annotated[int, typer.Option(min=2)] = 40,
+    iterations: Annotated[int, typer.Option(min=10)] = 800,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    variants: Annotated[str | None, typer.Option(help="Separated by commas. Default: all.")] = None,
+) -> None:
+    """Train a shipped recipe with and without its parts, and judge all on one scan."""
+    image, labels = read_image(case), read_image(reference)
+    pair = image, sitk.Cast(labels > 0, sitk.sitkUInt8)
+    names = variants.split(",") if variants else list(VARIANTS[task])
+    rows = run(task, sources, folder, pair, cases, iterations, seeds, names)
+    threshold = otsu_in_brain(image, _SKULL_MM[task])
+    print("Otsu in the brain:", evaluate(threshold, pair[1], _METRICS, [1]))
+    show(rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
