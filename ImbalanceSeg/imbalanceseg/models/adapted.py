@@ -27,6 +27,7 @@ _BLANK_SHARE = 0.02
 _LIMITATION = (
     "Adapted to the slices that one person painted in one scan, and tested on nothing else."
 )
+_LOOKED_COARSER = "Its network saw {factor} voxels as one, because time did not allow for more."
 
 
 def scratch_card(channels: Sequence[sitk.Image], names: Mapping[int, str]) -> ModelCard:
@@ -80,6 +81,10 @@ def adapted_card(
     limitations = parent.limitations
     if _LIMITATION not in limitations:
         limitations = (_LIMITATION, *limitations)
+    base = arguments.get("base") or {}
+    if base.get("name") == "coarser":
+        factor = " x ".join(str(f) for f in base["kwargs"]["factor"])
+        limitations = (*limitations, _LOOKED_COARSER.format(factor=factor))
     return parent.model_copy(
         update={
             "name": parent.name if parent.adaptation else f"{parent.name[:55]}-adapted",

@@ -34,8 +34,10 @@ Modality = Literal["CT", "MR", "other"]
 HardnessKind = Literal["pruning", "entropy", "tta", "ensemble"]
 _Single = bool | int | float | str | None
 _Plain = _Single | tuple[_Single, ...] | tuple[tuple[_Single, ...], ...]
-NetworkArgument = _Plain | dict[str, _Plain | dict[str, _Plain]]
-"""Of an adapted network, the network behind it is an argument with arguments of its own."""
+_Network = _Plain | dict[str, _Plain | dict[str, _Plain]]
+NetworkArgument = _Network | dict[str, _Network | dict[str, _Network]]
+"""Of an adapted network, the network behind it is an argument with arguments of its own; and one
+that looks coarser may have another behind it."""
 
 
 class _Part(BaseModel):

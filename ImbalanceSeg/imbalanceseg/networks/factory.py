@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "adapted": ("imbalanceseg.networks.adapted", "AdaptedNetwork"),
+    "coarser": ("imbalanceseg.networks.coarser", "CoarserNetwork"),
     "nnunet": ("imbalanceseg.networks.nnunet", "NnUNet"),
     "ternausnet": ("imbalanceseg.networks.ternausnet", "TernausNet"),
     "two_pathway": ("imbalanceseg.networks.two_pathway", "TwoPathwayUNet"),

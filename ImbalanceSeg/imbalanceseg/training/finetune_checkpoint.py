@@ -31,6 +31,8 @@ class Adapting:
     Attributes:
         seconds: used, over all runs.
         depth: that was decided on; empty before.
+        look_factor: by what the network's axes are pooled when it looks at the scan; empty before
+            that is decided.
         network_step: steps that the network itself was trained.
         network_seconds: wall time of those.
         network_allowed: seconds that they may take, decided when they began.
@@ -45,6 +47,7 @@ class Adapting:
 
     seconds: float = 0.0
     depth: str = ""
+    look_factor: list[int] = field(default_factory=list)
     network_step: int = 0
     network_seconds: float = 0.0
     network_allowed: float = 0.0

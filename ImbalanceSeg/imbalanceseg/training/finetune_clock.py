@@ -64,9 +64,10 @@ class TimeBudget:
     def restoring(self) -> float:
         """Seconds from what is found to a segmentation of the scan.
 
-        Until that was done once it is thought to take as long as preparing the scan has.
+        Until that was done once it is thought to take as long as preparing the scan has. What is
+        connected is measured on the way, where it is.
         """
-        return self.expected("restore", self.expected("prepare"))
+        return self.expected("restore", self.expected("prepare")) + self.expected("connect")
 
     def allows(self, *seconds: float) -> bool:
         """Whether steps of so many seconds still fit."""

@@ -16,6 +16,7 @@ from imbalanceseg.labels import UNLABELLED
 from imbalanceseg.losses.partial_label import partial_label_loss
 from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.networks.blocks import set_statistics
+from imbalanceseg.networks.coarser import CoarserNetwork
 from imbalanceseg.networks.factory import create_network
 from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.training.checkpoint import moments_of, restore_moments
@@ -290,6 +291,7 @@ def _keeping(logits: Tensor, label: Tensor, kept: Tensor, trust: Tensor) -> Tens
 
 def _trained(network: nn.Module, decoder_only: bool) -> list[nn.Parameter]:
     if decoder_only:
+        network = network.base if isinstance(network, CoarserNetwork) else network
         for name in _ENCODERS:
             part = getattr(network, name, None)
             if isinstance(part, nn.Module):

@@ -161,7 +161,7 @@ class Rounds:
         """
         first, total = self._standing.rounds, len(self._pupil.head.rounds)
         for number in range(first, total):
-            if number and not self._budget.allows(self._budget.expected("round"), self._ending):
+            if number and not self._budget.allows(*self._another(number)):
                 return
             if number - self.kept >= _WORSE_ROUNDS or (number and enough()):
                 return
@@ -174,6 +174,12 @@ class Rounds:
                 if not self.kept:
                     raise
                 return
+
+    def _another(self, number: int) -> tuple[float, ...]:
+        """Seconds of one more round, and from it to the segmentation."""
+        learner = self._pupil.learner
+        one = self._budget.expected("round") + learner.longer_seconds
+        return one, learner.probabilities_seconds(number + 1), self._budget.restoring
 
     @property
     def _ending(self) -> float:

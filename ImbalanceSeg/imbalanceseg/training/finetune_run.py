@@ -31,6 +31,7 @@ from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import Adaptation, ModelCard, NetworkSpec, output_channels
 from imbalanceseg.networks.adapted import AdaptedNetwork, PatientHead
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+from imbalanceseg.training.connected import Connection
 from imbalanceseg.training.finetune_checkpoint import AdaptationCheckpoint, scan_sha256
 from imbalanceseg.training.finetune_checks import (
     annotation_sha256,
@@ -49,6 +50,7 @@ from imbalanceseg.training.finetune_network import (
 )
 from imbalanceseg.training.finetune_rounds import Pupil, Rounds, held_out_labels, with_one_member
 from imbalanceseg.training.learner import Learner
+from imbalanceseg.training.look_time import coarser, look_factor, seconds_to_look
 from imbalanceseg.training.patient import Patient
 
 ROUNDS = 5
@@ -150,10 +152,12 @@ class FineTuning:
         self.previews, self.told = Previews(preview, self.budget), time.monotonic()
         with self.budget.timed("prepare"):
             patient = Patient(self.asked.channels, self.model, self.memory)
-        if self.parent is not None and not self.standing.network_trained:
-            with self.budget.timed("look"):
-                spec = self.parent.card.network
-                patient.look(self.parent.network, spec, self.asked.device, progress)
+        if self.parent is not None:
+            self._choose_look(patient)
+            if not self.standing.network_trained:
+                with self.budget.timed("look"):
+                    network, spec = self.looking
+                    patient.look(network, spec, self.asked.device, progress)
         labels = patient.labels(self.annotation)
         self.standing.depth = self.standing.depth or self._reached()
         if not self.resume:
@@ -164,10 +168,27 @@ class FineTuning:
         held_out = held_out_labels(self.annotation, patient, slices)
         if deep:
             self._deepen(patient, labels, held_out)
-        network = self._network(patient)
-        found = self._rounds(patient, network.head, labels, held_out)
-        child = self._child(network)
+        adapted = self._network(patient)
+        connection = Connection(patient, labels, self.annotation, self.budget)
+        found = connection.counted(self._rounds(patient, adapted.head, labels, held_out))
+        child = self._child(adapted)
         return child, self._result(patient, child, found)
+
+    def _choose_look(self, patient: Patient) -> None:
+        """The model's network; where that would leave no time to learn, one that looks coarser."""
+        assert self.parent is not None
+        network, spec = self.parent.network, self.parent.card.network
+        if not self.standing.look_factor:
+            seconds = seconds_to_look(patient, network, self.asked.device)
+            factor = look_factor(patient, seconds, self.budget.left)
+            self.standing.look_factor = list(factor)
+        factor = tuple(self.standing.look_factor)
+        if max(factor) > 1:
+            network, spec = coarser(self.parent, factor)
+            voxels = " x ".join(map(str, factor))
+            message = f"looking coarser to be done in time: {voxels} voxels as one"
+            self.progress(ProgressEvent("look", 0, 0, message))
+        self.looking = network, spec
 
     def _result(self, patient: Patient, model: Model, found: Tensor) -> Segmentation:
         with self.budget.timed("restore"):
@@ -218,7 +239,7 @@ class FineTuning:
             spec, network, took = scratch_network(patient, self.outputs, self.asked.seed)
             self.budget.note("look", took)
         else:
-            spec, network = self.parent.card.network, deepcopy(self.parent.network)
+            network, spec = deepcopy(self.looking[0]), self.looking[1]
         known = self.checkpoint.part("network.")
         if known:
             try:

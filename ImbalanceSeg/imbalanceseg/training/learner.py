@@ -100,6 +100,7 @@ class Learner:
         self._caching = 4 * head.own_channels * size < _CACHE_SHARE * patient.budget
         self._held: Rows | None = None
         self._look_seconds = self._lesson_seconds = self._advance_seconds = 0.0
+        self._lesson_number = 0
 
     @torch.inference_mode()
     def look(self) -> None:
@@ -133,7 +134,7 @@ class Learner:
                 found.append(Rows(rows[0].flatten(1)[:, at].clone(), first, labels[at].long()))
             # A voxel that two tiles keep is taken once.
             wanted[one.tile.kept] = 0
-        self._lesson_seconds = time.monotonic() - begun
+        self._lesson_seconds, self._lesson_number = time.monotonic() - begun, number
         painted, kept, held = (_joined(groups[kind]) for kind in (_PAINTED, _KEPT, _HELD_OUT))
         self._held = held if len(held) else None
         if painted.start is None:
@@ -192,9 +193,17 @@ class Learner:
         if self._caching:
             seconds = self._look_seconds + rounds * self._advance_seconds
         else:
-            # The latest lesson looked anew, and at all rounds but the latest.
-            seconds = self._lesson_seconds * (1 + 1 / max(1, rounds - 1))
+            seconds = (1 + rounds) * self.longer_seconds
         return seconds / self._share_seen
+
+    @property
+    def longer_seconds(self) -> float:
+        """By how much each lesson takes longer than the one before.
+
+        Where memory does not allow to keep anything, a lesson looks anew and thinks all earlier
+        rounds again; a look takes about as long as a round.
+        """
+        return 0.0 if self._caching else self._lesson_seconds / (1 + self._lesson_number)
 
     @property
     def _at_once(self) -> bool:

@@ -50,6 +50,12 @@ SMALL: dict[str, tuple[str, dict[str, Any], tuple[int, ...], tuple[int, ...]]] =
         (2, 1, 4, 8, 12),
         (4, 8, 12),
     ),
+    "coarser": (
+        "coarser",
+        {"base": {"name": "unet3d", "kwargs": {"features": (4, 8)}}, "factor": (1, 2, 2)},
+        (2, 1, 4, 8, 16),
+        (4, 8, 16),
+    ),
     "nnunet": (
         "nnunet",
         {
