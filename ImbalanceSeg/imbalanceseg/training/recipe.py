@@ -42,11 +42,14 @@ class LossChoice(_Frozen):
         weight: map given as the loss's ``weight``: the U-Net's border map, the centreline distance
             or the local imbalance weight of the airway papers. A loss of the plan has the plan's
             where none is named.
+        cross_entropy: weight of plain cross entropy that is added to the loss. Of overlap alone a
+            network that finds nothing yet, or is sure of the wrong thing, learns next to nothing.
     """
 
     name: str = "plan"
     settings: dict[str, Any] = {}
     weight: WeightName = "none"
+    cross_entropy: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Supervision(_Frozen):

@@ -41,6 +41,27 @@ class DeepSupervision(nn.Module):
         return torch.stack(terms).sum()
 
 
+class BesideCrossEntropy(nn.Module):
+    """``loss + weight * cross entropy``, the mean over all labelled voxels.
+
+    Args:
+        loss: module called as ``loss(logits, target, mask, **maps)``.
+        weight: of the cross entropy.
+    """
+
+    def __init__(self, loss: nn.Module, weight: float) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None, **maps: Any
+    ) -> Tensor:
+        """Scalar loss; arguments as those of the loss."""
+        total: Tensor = self.loss(logits, target, mask, **maps)
+        name = "bce" if logits.shape[1] == 1 else "ce"
+        return total + self.weight * create_loss(name)(logits, target, mask)
+
+
 def thinned_label(label: Tensor, logits: Tensor) -> Tensor:
     """A label of the size of the logits: every n-th voxel along each axis.
 
@@ -80,13 +101,16 @@ class StepLoss(nn.Module):
         super().__init__()
         function: Loss = create_loss(loss.name, **loss.settings)
         self.takes = set(inspect.signature(function.function).parameters)
-        self.supervised: nn.Module = function
+        base: nn.Module = function
+        if loss.cross_entropy:
+            base = BesideCrossEntropy(function, loss.cross_entropy)
+        self.supervised: nn.Module = base
         if supervision.kind == "deep":
-            self.supervised = DeepSupervision(function)
+            self.supervised = DeepSupervision(base)
         elif supervision.kind == "group":
-            self.supervised = GroupSupervision(function, supervision.weight)
+            self.supervised = GroupSupervision(base, supervision.weight)
         elif supervision.kind == "attention":
-            self.supervised = AttentionSupervision(function, supervision.weight)
+            self.supervised = AttentionSupervision(base, supervision.weight)
         self.kind = supervision.kind
 
     def forward(self, output: Any, batch: PatchBatch) -> Tensor:

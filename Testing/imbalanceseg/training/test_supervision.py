@@ -52,6 +52,27 @@ class TestDeepSupervision:
 
 
 class TestStepLoss:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_cross_entropy_is_added_over_what_is_labelled(self, channels):
+        label = torch.randint(0, max(2, channels), (1, 1, 6, 6, 6)).to(torch.uint8)
+        label[:, :, :2] = 255
+        logits = torch.randn(1, channels, 6, 6, 6)
+        whole = StepLoss(LossChoice(name="dice", cross_entropy=0.5), Supervision())
+        entropy = create_loss("bce" if channels == 1 else "ce")(logits, label)
+        by_hand = create_loss("dice")(logits, label) + 0.5 * entropy
+        assert torch.allclose(whole(logits, batch(label)), by_hand)
+
+    def test_it_reaches_maps_and_attention_too(self):
+        label = torch.zeros(1, 1, 4, 32, 32, dtype=torch.uint8)
+        label[..., 8:16, 8:16] = 1
+        output = UNet2d5(features=4, out_channels=1)(torch.randn(label.shape))
+        choices = [LossChoice(name="dice", cross_entropy=weight) for weight in (0.0, 1.0)]
+        alone, both = (
+            StepLoss(c, Supervision(kind="attention"))(output, batch(label)) for c in choices
+        )
+        entropy = create_loss("bce")(output.logits, label)
+        assert torch.allclose(both, alone + entropy)
+
     def test_group_supervision_takes_the_two_heads_of_wingsnet(self):
         network = WingsNet().train()
         label = torch.randint(0, 2, (1, 1, 16, 16, 16), dtype=torch.uint8)
