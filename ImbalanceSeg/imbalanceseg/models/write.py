@@ -25,9 +25,9 @@ def write_bundle(
 ) -> Model:
     """Write networks and their card as a MONAI Bundle.
 
-    Weights are stored as float16. A bundle that lies in ``folder`` already is replaced. Where
-    MONAI's runner cannot do what the card asks for, the bundle has no ``inference.json``, and its
-    README says why.
+    Weights are stored as float16, tensors with larger values as float32. A bundle that lies in
+    ``folder`` already is replaced. Where MONAI's runner cannot do what the card asks for, the
+    bundle has no ``inference.json``, and its README says why.
 
     Args:
         folder: the bundle's folder; its parent must exist.
@@ -40,7 +40,7 @@ def write_bundle(
 
     Raises:
         ModelError: ``network-mismatch`` when a network is not the card's, ``weights-not-finite``
-            when a weight is NaN or does not fit float16.
+            when a weight is NaN or infinite.
         OutputError: ``output-exists`` when ``folder`` holds something that is no bundle,
             ``output-not-writable`` when it cannot be written.
     """
@@ -81,17 +81,18 @@ def _write_weights(path: Path, network: nn.Module) -> None:
     import torch
     from safetensors.torch import save_file
 
-    state = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
+    state = {}
+    for name, tensor in network.state_dict().items():
+        whole = tensor.detach().to("cpu").contiguous()
+        if not bool(torch.isfinite(whole).all()):
             raise ModelError(
                 "weights-not-finite",
-                f"The tensor {name!r} holds values that are not finite in float16.",
+                f"The tensor {name!r} holds values that are not finite.",
                 "The training has diverged; use an earlier checkpoint.",
             )
+        half = whole.to(torch.float16)
+        # Variances of norms can be larger than float16 knows.
+        state[name] = half if bool(torch.isfinite(half).all()) else whole.float()
     save_file(state, path, metadata={"format": "pt"})
 
 

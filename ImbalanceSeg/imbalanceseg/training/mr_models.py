@@ -1,4 +1,4 @@
-"""From a training of the recipes ``lesion`` and ``tumor`` to the bundles that are shipped.
+"""From a training of the recipes ``lesion`` and ``tumor`` to a bundle with a card of its own.
 
 ``python -m imbalanceseg.training.mr_models write RUN -o BUNDLE`` chooses the threshold on the
 validation cases and writes the bundle; ``... record BUNDLE METRICS`` adds to its card what was

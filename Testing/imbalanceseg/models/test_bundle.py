@@ -122,11 +122,22 @@ def test_writing_replaces_an_older_bundle_and_nothing_else(
     assert (other / "chapter.txt").read_text() == "years of work"
 
 
-def test_nothing_is_left_of_a_bundle_that_cannot_be_written(
+def test_what_float16_does_not_know_stays_as_it_is(
     tmp_path: Path, make_card: MakeCard, wingsnet: WingsNet
 ) -> None:
     with torch.no_grad():
         wingsnet.encoder[0].conv.weight[0] = 1e6
+    model = write_bundle(tmp_path / "m", wingsnet, make_card())
+    state = load_file(model.path / WEIGHTS_FILE)
+    assert [n for n, t in state.items() if t.dtype == torch.float32] == ["encoder.0.conv.weight"]
+    assert float(model.network.encoder[0].conv.weight.max()) == 1e6  # type: ignore[union-attr, index]
+
+
+def test_nothing_is_left_of_a_bundle_that_cannot_be_written(
+    tmp_path: Path, make_card: MakeCard, wingsnet: WingsNet
+) -> None:
+    with torch.no_grad():
+        wingsnet.encoder[0].conv.weight[0] = torch.inf
     target = tmp_path / "m"
     assert code_of(lambda: write_bundle(target, wingsnet, make_card())) == "weights-not-finite"
     two = WingsNet(out_channels=2)
