@@ -6,12 +6,16 @@ import SimpleITK as sitk
 
 from imbalanceseg.geometry import Grid
 from imbalanceseg.labels import UNLABELLED
+from imbalanceseg.synthesis import lesion_cases
 from imbalanceseg.synthesis.lesion_cases import LesionSources, lesion_case
 
 
 @pytest.fixture(scope="module")
 def sources(data_folder):
-    return LesionSources.read(data_folder)
+    """Real scans; no phantoms are drawn beside them, which would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesion_cases, "_PROCEDURAL", 0.0)
+        yield LesionSources.read(data_folder)
 
 
 def voxels(image):
