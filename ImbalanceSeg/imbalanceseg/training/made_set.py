@@ -41,10 +41,12 @@ def make_set(
         says what it is made of.
 
     Raises:
-        InputError: ``dataset-missing``.
+        InputError: ``dataset-missing``; ``made-other`` and ``made-damaged`` where ``folder`` holds
+            what another recipe has asked for, and what cannot be read.
     """
     datalist = folder / f"{synthesis.task}.json"
     if datalist.is_file():
+        _begun(datalist, synthesis)
         return datalist
     if not sources.is_dir():
         raise InputError(
@@ -55,7 +57,7 @@ def make_set(
         )
     make = _maker(synthesis.task, sources)
     begun = folder / f".{synthesis.task}.partial.json"
-    described = _begun(begun, synthesis.task)
+    described = _begun(begun, synthesis)
     total = synthesis.cases + synthesis.validation_cases
     for number in range(sum(len(described[part]) for part in _PARTS), total):
         validation = number >= synthesis.cases
@@ -75,16 +77,33 @@ def make_set(
     return datalist
 
 
-def _begun(path: Path, task: str) -> dict[str, Any]:
+def _begun(path: Path, synthesis: Synthesis) -> dict[str, Any]:
     """What was made before an interruption."""
-    if path.is_file():
+    asked = synthesis.model_dump()
+    if not path.is_file():
+        return {
+            "synthesis": asked,
+            "channel_names": {"0": "MR"},
+            "labels": {"background": 0, synthesis.task: 1},
+            **{part: [] for part in _PARTS},
+        }
+    try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    return {
-        "channel_names": {"0": "MR"},
-        "labels": {"background": 0, task: 1},
-        **{part: [] for part in _PARTS},
-    }
+        before = found["synthesis"]
+        counted = [len(found[part]) for part in _PARTS]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "made-damaged",
+            f"The list of made cases {path} cannot be read.",
+            "Remove it and start the training again.",
+        ) from error
+    if before != asked or sum(counted) > synthesis.cases + synthesis.validation_cases:
+        raise InputError(
+            "made-other",
+            f"{path.parent} holds cases that another recipe asked for.",
+            "Choose another folder, or remove them.",
+        )
+    return found
 
 
 def _maker(task: str, sources: Path) -> Maker:

@@ -29,7 +29,7 @@ from imbalanceseg.models.card import HardnessSettings, ModelCard, TrainingData
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.training.train import Run, read_run
 
-_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 _LESJAK = TrainingData(
     name="MR and consensus lesion masks of patients with multiple sclerosis (Lesjak et al. 2017)",

@@ -33,7 +33,8 @@ def test_each_case_says_what_it_is_made_of(made):
 
 def test_what_is_there_is_not_made_again(made, tmp_path):
     before = made.stat().st_mtime_ns
-    again = make_set(Synthesis(task="lesion", cases=1, validation_cases=1), tmp_path, made.parent)
+    asked = Synthesis(task="lesion", cases=1, validation_cases=1, seed=5)
+    again = make_set(asked, tmp_path, made.parent)
     assert again == made
     assert made.stat().st_mtime_ns == before
 
@@ -53,6 +54,20 @@ def test_what_was_made_before_an_interruption_is_kept(made, tmp_path):
     assert json.loads(again.read_text()) == json.loads(made.read_text())
     assert first.stat().st_mtime_ns == before
     assert not (folder / ".lesion.partial.json").exists()
+
+
+def test_what_another_recipe_asked_for_is_not_taken(made, tmp_path):
+    with pytest.raises(InputError) as caught:
+        make_set(Synthesis(task="lesion", cases=2, validation_cases=1), tmp_path, made.parent)
+    assert caught.value.code == "made-other"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"synthesis": {}}'])
+def test_a_damaged_list_is_told(tmp_path, text):
+    (tmp_path / ".lesion.partial.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        make_set(Synthesis(task="lesion", cases=1, validation_cases=1), tmp_path, tmp_path)
+    assert caught.value.code == "made-damaged"
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
