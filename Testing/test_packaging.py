@@ -239,6 +239,7 @@ class TestSlicerSideImports:
             for name in imports_of(file, top_level_only=True)
             if name.partition(".")[0] == "imbalanceseg"
         )
+        assert engine_parts
         code = f"""
 import importlib
 class NoPip:

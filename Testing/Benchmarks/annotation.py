@@ -2,6 +2,7 @@
 
     python Testing/Benchmarks/annotation.py DATA RESULTS.json [--names ms07,brain1,spleen]
         [--methods "random forest,ours"] [--slices 3,5,10] [--seeds 3] [--picture FILE.png]
+        [--model airway]
 
 A simulated person paints slices of the reference, at even steps along the axis of the thickest
 spacing, shifted by part of a step that the seed decides. Every method gets the same painted slices.
@@ -118,12 +119,18 @@ def cases(data: Path, names: Iterable[str] = CASES) -> Iterator[Case]:
             raise typer.BadParameter(f"There is no case {name}; choose from {known}.")
 
 
-def workers(names: Iterable[str], seconds: float) -> dict[str, Worker]:
-    """What to run, by name: rivals, and ours within a number of seconds."""
-    known: dict[str, Rival] = {**RIVALS, OURS: partial(ours, seconds=seconds)}
+def workers(names: Iterable[str], seconds: float, model: str | None) -> dict[str, Worker]:
+    """What to run, by name: rivals, and ours within a number of seconds, from a model or none."""
+    mine = partial(ours, seconds=seconds, model=model)
+    known: dict[str, Rival] = {**RIVALS, our_name(model): mine}
     if unknown := [name for name in names if name not in known]:
         raise typer.BadParameter(f"There is no method {unknown[0]}; choose from {[*known]}.")
     return {name: Worker(known[name], name in RIVALS) for name in names}
+
+
+def our_name(model: str | None) -> str:
+    """Ours, by what it starts from."""
+    return OURS if model is None else f"{OURS} from {Path(model).name}"
 
 
 class Worker:
@@ -161,12 +168,16 @@ def timed(
 
 
 def ours(
-    image: sitk.Image, annotation: Annotation, seconds: float = 60, seed: int = 0
+    image: sitk.Image,
+    annotation: Annotation,
+    seconds: float = 60,
+    seed: int = 0,
+    model: str | None = None,
 ) -> sitk.Image:
-    """A network taught by the painted slices, from scratch."""
+    """What the painted slices teach, from scratch or behind a model's network."""
     from imbalanceseg.training.finetune import finetune
 
-    outcome = finetune(image, annotation, model=None, depth="auto", seconds=seconds, seed=seed)
+    outcome = finetune(image, annotation, model=model, depth="auto", seconds=seconds, seed=seed)
     return outcome.segmentation.labels
 
 
@@ -205,11 +216,12 @@ def run(
     counts: list[int],
     seeds: int,
     seconds: float,
+    model: str | None,
 ) -> list[dict[str, Any]]:
     """Score what the file of results lacks, and write it after each."""
     rows = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
     there = {_key(row) for row in rows}
-    methods = workers(wanted, seconds)
+    methods = workers(wanted, seconds, model)
     for case in cases(data, names):
         for n in counts:
             for seed in range(seeds):
@@ -267,7 +279,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             if not points:
                 continue
             counts, values, seconds = zip(*points, strict=True)
-            style = {"linewidth": 2.4} if method == OURS else {"linestyle": "--"}
+            style = {"linewidth": 2.4} if method.startswith(OURS) else {"linestyle": "--"}
             style |= {"color": f"C{number}", "marker": "o", "label": method}
             above.plot(counts, values, **style)
             below.plot([max(one, 0.01) for one in seconds], values, **style)
@@ -350,15 +362,20 @@ def main(
     data: Annotated[Path, typer.Argument(help="Folder with the data sets.")],
     results: Annotated[Path, typer.Argument(help="JSON file; what it has is not run again.")],
     names: Annotated[str, typer.Option(help="Cases.")] = ",".join(CASES),
-    wanted: Annotated[str, typer.Option("--methods", help="Methods.")] = ",".join([*RIVALS, OURS]),
+    wanted: Annotated[
+        str | None, typer.Option("--methods", help="Of rivals and ours. Default: all.")
+    ] = None,
     slices: Annotated[str, typer.Option(help="How many to paint.")] = "3,5,10",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
     seconds: Annotated[float, typer.Option(help="For ours.")] = 60,
+    model: Annotated[str | None, typer.Option(help="Ours starts from this one.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Curves as PNG.")] = None,
 ) -> None:
     """Score methods on painted slices."""
     counts = [int(n) for n in _list(slices)]
-    rows = run(data, results, _list(names), _list(wanted), counts, seeds, seconds)
+    methods = _list(wanted) if wanted else [*RIVALS, our_name(model)]
+    methods = [our_name(model) if name == OURS else name for name in methods]
+    rows = run(data, results, _list(names), methods, counts, seeds, seconds, model)
     show(rows)
     if picture:
         draw(rows, picture)

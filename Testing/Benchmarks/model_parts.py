@@ -1,7 +1,7 @@
 """What each part of a shipped model's recipe gives: the same cases, the same steps, one part less.
 
     python Testing/Benchmarks/model_parts.py lesion SOURCES FOLDER --case IMAGE --reference LABELS
-        [--cases 40] [--iterations 800] [--seeds 3] [--variants whole,dice]
+        [--cases 40] [--iterations 800] [--seeds 3] [--variants "whole,no blob term"]
 
 SOURCES is the folder of the real scans that the recipe makes its cases of. A training is judged on
 the scan of --case, which nothing was chosen on: Dice, and F1 of instances of 3 voxels or more that
@@ -39,15 +39,20 @@ _PLAIN = {
     "supervision": {"kind": "deep"},
 }
 _NO_ATTENTION = {"kind": "output"}
+_WITHOUT_BLOB = {
+    "name": "blob",
+    "settings": {"base": "dice", "global_weight": 2.0, "blob_weight": 0.0},
+    "cross_entropy": 1.0,
+}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "lesion": {
         "whole": {},
-        "Dice alone": {"loss": {"name": "dice"}},
+        "no blob term": {"loss": _WITHOUT_BLOB},
         "plain nnU-Net-like": _PLAIN,
     },
     "tumor": {
         "whole": {},
-        "no hardness weight": {"loss": {"name": "dice"}},
+        "no hardness weight": {"loss": {"name": "dice", "cross_entropy": 1.0}},
         "attention unsupervised": {"supervision": _NO_ATTENTION},
         "plain nnU-Net-like": _PLAIN,
     },

@@ -29,7 +29,7 @@ _VALIDATION_MASKS = (27, 28, 29, 30)
 _PROCEDURAL = 0.4
 """Share of phantoms where there are real hosts; without, all are."""
 _REAL_ALONE = 0.08
-_DIFFICULTY = (0.45, 0.95)
+_DIFFICULTY = (0.2, 0.8)
 _SHIFT_MM = 4.0
 _ZOOM = (0.9, 1.1)
 _CORTEX_MM = 5
@@ -125,7 +125,7 @@ def lesion_case(
     difficulty = float(rng.uniform(*_DIFFICULTY))
     if not hosts or not sources.masks or rng.random() < _PROCEDURAL:
         number = seed + _PHANTOM_SEEDS * (1 + validation)
-        image, label = lesion_phantom(number, difficulty=difficulty - 0.25)
+        image, label = lesion_phantom(number, difficulty=0.75 * difficulty)
         return image, label, "phantom"
     host = hosts[int(rng.integers(len(hosts)))]
     own = 1 in host.label

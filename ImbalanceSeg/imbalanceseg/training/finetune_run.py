@@ -50,7 +50,7 @@ from imbalanceseg.training.finetune_network import (
 )
 from imbalanceseg.training.finetune_rounds import Pupil, Rounds, held_out_labels, with_one_member
 from imbalanceseg.training.learner import Learner
-from imbalanceseg.training.look_time import coarser, look_factor, seconds_to_look
+from imbalanceseg.training.look_time import look_in_time
 from imbalanceseg.training.patient import Patient
 
 ROUNDS = 5
@@ -153,11 +153,14 @@ class FineTuning:
         with self.budget.timed("prepare"):
             patient = Patient(self.asked.channels, self.model, self.memory)
         if self.parent is not None:
-            self._choose_look(patient)
+            known = tuple(self.standing.look_factor)
+            look = look_in_time(patient, self.parent, self.asked.device, self.budget.left, known)
+            self.looking, self.standing.look_factor = look.network, list(look.factor)
+            if look.message:
+                progress(ProgressEvent("look", 0, 0, look.message))
             if not self.standing.network_trained:
                 with self.budget.timed("look"):
-                    network, spec = self.looking
-                    patient.look(network, spec, self.asked.device, progress)
+                    patient.look(*self.looking, self.asked.device, progress)
         labels = patient.labels(self.annotation)
         self.standing.depth = self.standing.depth or self._reached()
         if not self.resume:
@@ -173,22 +176,6 @@ class FineTuning:
         found = connection.counted(self._rounds(patient, adapted.head, labels, held_out))
         child = self._child(adapted)
         return child, self._result(patient, child, found)
-
-    def _choose_look(self, patient: Patient) -> None:
-        """The model's network; where that would leave no time to learn, one that looks coarser."""
-        assert self.parent is not None
-        network, spec = self.parent.network, self.parent.card.network
-        if not self.standing.look_factor:
-            seconds = seconds_to_look(patient, network, self.asked.device)
-            factor = look_factor(patient, seconds, self.budget.left)
-            self.standing.look_factor = list(factor)
-        factor = tuple(self.standing.look_factor)
-        if max(factor) > 1:
-            network, spec = coarser(self.parent, factor)
-            voxels = " x ".join(map(str, factor))
-            message = f"looking coarser to be done in time: {voxels} voxels as one"
-            self.progress(ProgressEvent("look", 0, 0, message))
-        self.looking = network, spec
 
     def _result(self, patient: Patient, model: Model, found: Tensor) -> Segmentation:
         with self.budget.timed("restore"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -21,6 +22,45 @@ _OVERLAP = 1.5
 _COARSEST = 4
 _SMALL = 4
 """A scan of fewer patches than this is looked at before its time is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How an adaptation lets its model's network look at the scan.
+
+    Attributes:
+        network: and what makes it again.
+        factor: by what each axis is pooled before.
+    """
+
+    network: tuple[nn.Module, NetworkSpec]
+    factor: tuple[int, ...]
+
+    @property
+    def message(self) -> str:
+        """For people; empty where it looks at full resolution."""
+        if max(self.factor) == 1:
+            return ""
+        voxels = " x ".join(map(str, self.factor))
+        return f"looking coarser to be done in time: {voxels} voxels as one"
+
+
+def look_in_time(
+    patient: Patient, model: Model, device: str, budget: float, known: tuple[int, ...] = ()
+) -> Look:
+    """The model's network; where that would leave no time to learn, one that looks coarser.
+
+    Args:
+        patient: the scan.
+        model: that is adapted.
+        device: that it looks on.
+        budget: seconds of the adaptation that are left.
+        known: the factor, where an adaptation goes on that has chosen it before.
+    """
+    factor = known or look_factor(patient, seconds_to_look(patient, model.network, device), budget)
+    if max(factor) == 1:
+        return Look((model.network, model.card.network), factor)
+    return Look(coarser(model, factor), factor)
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ class Outcome:
         values: label values of the classes.
         cases: Dice by case and class, without mirrored copies, before post-processing.
         dice: mean by class of the model as it is shipped, post-processing included.
-        mirrored: the same, averaged over mirrored copies too; empty where nothing is mirrored.
+        mirrored: the same, averaged over mirrored copies too; empty where those are not judged.
         largest_component_of: classes of which only the largest component is kept.
         training_cases: learned from by at least one network.
         limitations: for the model's card.
@@ -83,7 +83,8 @@ def judge(
     device: torch.device,
     progress: ProgressCallback,
 ) -> Outcome:
-    """Segment every held-out case, plainly and with mirrored copies, and choose post-processing.
+    """Segment every held-out case, with mirrored copies too where the recipe wants it, and choose
+    post-processing.
 
     Args:
         plan: of the dataset.
@@ -98,7 +99,7 @@ def judge(
     patch = training_patch(plan, recipe, members[0].network)
     held_out = [(member, case) for member in members for case in member.validation]
     copies: list[tuple[tuple[int, ...], ...]] = [((),)]
-    if recipe.augmentation.mirror:
+    if recipe.augmentation.mirror and recipe.judge_mirrored:
         copies.append(mirrored_copies(len(patch)))
     found: list[list[NDArray[np.uint8]]] = [[] for _ in copies]
     for done, (member, case) in enumerate(held_out):

@@ -190,6 +190,8 @@ class Recipe(_Frozen):
             never.
         hard_skeleton_every: iterations between two searches for missed centreline voxels, where
             ``sampling.hard_skeleton`` asks for them.
+        judge_mirrored: whether a training that mirrors also judges averages over mirrored copies in
+            the end, which takes eight times as long again in three dimensions.
         precision: ``"auto"`` for bfloat16 where the hardware has it.
     """
 
@@ -214,4 +216,5 @@ class Recipe(_Frozen):
     validate_every: PositiveInt | None = None
     early_stopping: PositiveInt | None = None
     hard_skeleton_every: PositiveInt = 1000
+    judge_mirrored: bool = True
     precision: Literal["auto", "float32"] = "auto"

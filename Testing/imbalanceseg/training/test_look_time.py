@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.models.bundle import load_model
 from imbalanceseg.models.write import write_bundle
-from imbalanceseg.training import finetune_run
+from imbalanceseg.training import look_time
 from imbalanceseg.training.finetune import finetune
 from imbalanceseg.training.look_time import look_factor
 
@@ -51,7 +51,7 @@ def coarse(tmp_path_factory, make_card):
     folder = tmp_path_factory.mktemp("parent") / "model"
     parent = write_bundle(folder, phantoms.dark_network(), card)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_run, "seconds_to_look", lambda *_: 300.0)
+        patch.setattr(look_time, "seconds_to_look", lambda *_: 300.0)
         said = []
         tuned = finetune(
             scan, phantoms.painted(truth), parent, depth="head", seconds=600.0, iterations=60,
