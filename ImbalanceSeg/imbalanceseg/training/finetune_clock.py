@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from imbalanceseg.inference.segmentation import Segmentation
 
 _REMEMBERED = 3
+_KEPT_BACK = 0.05
 _PREVIEW_SHARE = 0.15
 
 
@@ -37,8 +38,11 @@ class TimeBudget:
 
     @property
     def left(self) -> float:
-        """Seconds; below 0 when more were used than there were."""
-        return self.seconds - self.used
+        """Seconds that may be planned for; below 0 when more were used than there were.
+
+        A twentieth is kept back: no step takes exactly what it took before.
+        """
+        return (1 - _KEPT_BACK) * self.seconds - self.used
 
     def note(self, step: str, seconds: float) -> None:
         """Say what a step has taken, or is thought to take before it was done once."""
