@@ -27,6 +27,7 @@ from imbalanceseg.geometry import Grid, resample
 from imbalanceseg.io import read_image
 from imbalanceseg.metrics.airway_tree import parse_airway_tree
 from imbalanceseg.metrics.masks import bounding_box
+from imbalanceseg.preprocessing.lung_box import chest_region
 from imbalanceseg.synthesis.airway import as_scanned, ct_over
 from imbalanceseg.synthesis.anatomy import anatomy_from_masks
 
@@ -36,7 +37,7 @@ _FIRST_SEED = 3000
 _GENERATIONS = ("0", "1", "2", "3", "4", "5 and beyond")
 _WALL_MM, _AROUND_MM, _FAR_MM = (0.2, 1.6), (3.0, 6.0), 8.0
 _MARGIN_MM = 30.0
-_SOLID_HU, _LUNG_HU = -600, -500
+_SOLID_HU, _LUNG_HU, _GROWN_HU = -600, -500, -870
 _NOISE_VOXELS = 24
 _BANDS_PER_MM = ((0.05, 0.2), (0.2, 0.4), (0.4, 0.71))
 _DECILES = (10, 50, 90)
@@ -78,7 +79,10 @@ def appearance(ct: sitk.Image, airway: sitk.Image) -> Appearance:
         return (outside > low) & (outside <= high)
 
     lung = ndimage.gaussian_filter(hu, [2 / s for s in spacing]) < _LUNG_HU
-    lung &= ndimage.binary_erosion(lung, iterations=3) & (hu > -1010)
+    region = chest_region(ct)
+    assert region is not None
+    body = sitk.GetArrayFromImage(resample(region.body, grid, "nearest")) > 0
+    lung &= ndimage.binary_erosion(lung, iterations=3) & body
     tissues = {
         "lumen": inside > 1.01 * max(spacing),
         "wall": shell(*_WALL_MM) & (generation < 3),
@@ -169,7 +173,12 @@ def draw(
             is_real = number == len(painted)
             style = {"color": "C3", "linewidth": 2} if is_real else {"color": "0.7"}
             panel.hist(
-                one.histograms[tissue], 80, (-1024, 100), density=True, histtype="step", **style
+                one.histograms[tissue],
+                80,
+                range=(-1024, 100),
+                density=True,
+                histtype="step",
+                **style,
             )
         panel.set_title(f"{tissue}, HU: real red", fontsize=9)
         panel.set_yticks([])
@@ -194,8 +203,9 @@ def main(
     anatomy = anatomy_from_masks(data / "airway_medmpd_masks", patient)
     painted = []
     for seed in range(_FIRST_SEED, _FIRST_SEED + images):
-        made = as_scanned(*ct_over(anatomy, seed), upright.spacing_mm)
-        painted.append((made[0], appearance(*made)))
+        made, lumen = as_scanned(*ct_over(anatomy, seed), upright.spacing_mm)
+        lumen = sitk.Cast((made < _GROWN_HU) & (lumen > 0), sitk.sitkUInt8)
+        painted.append((made, appearance(made, lumen)))
     show(real[1], [one for _, one in painted])
     if picture:
         draw(real, painted, picture)

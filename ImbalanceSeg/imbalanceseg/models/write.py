@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,27 @@ def write_bundle(
     model = load_model(target)
     model.verify()
     return model
+
+
+def add_metrics(
+    folder: str | os.PathLike[str], metrics: Mapping[str, Mapping[str, float]]
+) -> Model:
+    """Write a bundle anew, with figures beside those that its card has.
+
+    Args:
+        folder: of the bundle.
+        metrics: by test set and name; a set that the card has already is replaced.
+
+    Returns:
+        The model, read back.
+
+    Raises:
+        ModelError, OutputError: see :func:`write_bundle` and :func:`~.bundle.load_model`.
+    """
+    model = load_model(folder)
+    known = model.card.model_dump()
+    known["metrics"] |= {name: dict(figures) for name, figures in metrics.items()}
+    return write_bundle(folder, model.networks, ModelCard.model_validate(known))
 
 
 def _write_weights(path: Path, network: nn.Module) -> None:

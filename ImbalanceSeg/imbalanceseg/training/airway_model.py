@@ -38,7 +38,7 @@ from imbalanceseg.models.card import (
     NetworkSpec,
     TrainingData,
 )
-from imbalanceseg.models.write import write_bundle
+from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.preprocessing.intensity import Normalization
 from imbalanceseg.synthesis.airway import ct_over
@@ -247,17 +247,7 @@ def record(
     metrics: Annotated[Path, typer.Argument(help="JSON: test set, metric, figure.")],
 ) -> None:
     """Write the card anew, with these figures beside those of the validation."""
-    model = load_model(bundle)
-    figures = model.card.metrics | json.loads(metrics.read_text(encoding="utf-8"))
-    old = model.card
-    card = airway_card(
-        read_recipe(),
-        old.threshold,
-        old.hardness.sparsity,
-        figures,
-        tile_invariant=bool(old.network.kwargs.get("tile_invariant")),
-    )
-    write_bundle(bundle, model.network, card)
+    add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

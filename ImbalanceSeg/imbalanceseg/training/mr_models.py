@@ -26,7 +26,7 @@ from imbalanceseg.labels import STANDARD_SEGMENTS
 from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import HardnessSettings, ModelCard, TrainingData
-from imbalanceseg.models.write import write_bundle
+from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.training.train import Run, read_run
 
 _THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -222,9 +222,7 @@ def record(
     metrics: Annotated[Path, typer.Argument(help="JSON: test set, metric, figure.")],
 ) -> None:
     """Write the card anew, with these figures beside those of the validation."""
-    model = load_model(bundle)
-    figures = model.card.metrics | json.loads(metrics.read_text(encoding="utf-8"))
-    write_bundle(bundle, model.network, model.card.model_copy(update={"metrics": figures}))
+    add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from imbalanceseg.labels import AIRWAY_TREE
 from imbalanceseg.models import bundle
 from imbalanceseg.models.bundle import Model, list_models, load_model, sha256_of
 from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard
-from imbalanceseg.models.write import write_bundle
+from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.networks import WingsNet
 
 MakeCard = Callable[..., ModelCard]
@@ -120,6 +120,15 @@ def test_writing_replaces_an_older_bundle_and_nothing_else(
     (other / "chapter.txt").write_text("years of work")
     assert code_of(lambda: write_bundle(other, wingsnet, make_card())) == "output-exists"
     assert (other / "chapter.txt").read_text() == "years of work"
+
+
+def test_figures_are_added_to_a_card_and_nothing_else_changes(written: Model) -> None:
+    before = written.card
+    add_metrics(written.path, {"a scan": {"dice": 0.25}})
+    after = load_model(written.path).card
+    assert after.metrics == before.metrics | {"a scan": {"dice": 0.25}}
+    assert after.model_copy(update={"metrics": before.metrics}) == before
+    assert "a scan" in (written.path / "docs" / "README.md").read_text()
 
 
 def test_what_float16_does_not_know_stays_as_it_is(
