@@ -42,7 +42,7 @@ _NO_ATTENTION = {"kind": "output"}
 _WITHOUT_BLOB = {
     "name": "blob",
     "settings": {"base": "dice", "global_weight": 2.0, "blob_weight": 0.0},
-    "cross_entropy": 1.0,
+    "cross_entropy": 10.0,
 }
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "lesion": {
@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tumor": {
         "whole": {},
-        "no hardness weight": {"loss": {"name": "dice", "cross_entropy": 1.0}},
+        "no hardness weight": {"loss": {"name": "dice", "cross_entropy": 10.0}},
         "attention unsupervised": {"supervision": _NO_ATTENTION},
         "plain nnU-Net-like": _PLAIN,
     },
