@@ -3,10 +3,11 @@
     python Testing/Benchmarks/ct_appearance.py DATA [--images 8] [--patient 4] [--picture FILE.png]
 
 DATA holds airway_ricord (a real CT and its region-grown airways) and airway_medmpd_masks (anatomy
-to paint over). Painted CT is sampled on the real scanner's spacing first. What is compared: HU of
-lumen, wall and parenchyma, the wall's contrast by generation of the airway, and the power of the
-noise by frequency. Appearance in training is drawn wider than reality, so the question is whether
-the real scan lies within the painted ones; figures outside their range are marked.
+to paint over). Painted CT is sampled on the real scanner's spacing first, and its airways end where
+region growing would stop, as the real ones do. What is compared: HU of lumen, wall and parenchyma,
+the wall's contrast by generation of the airway, and the power of the noise by frequency. Appearance
+in training is drawn wider than reality, so the question is whether the real scan lies within the
+painted ones; figures outside their range are marked.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def add_metrics(
 
 def _write_weights(path: Path, network: nn.Module) -> None:
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {}
     for name, tensor in network.state_dict().items():
@@ -114,7 +114,8 @@ def _write_weights(path: Path, network: nn.Module) -> None:
         half = whole.to(torch.float16)
         # Variances of norms can be larger than float16 knows.
         state[name] = half if bool(torch.isfinite(half).all()) else whole.float()
-    save_file(state, path, metadata={"format": "pt"})
+    # Not save_file: what it raises where the disk is full is no OSError.
+    path.write_bytes(save(state, {"format": "pt"}))
 
 
 def _require_network(network: nn.Module, card: ModelCard) -> None:

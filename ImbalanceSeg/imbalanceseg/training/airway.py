@@ -20,17 +20,18 @@ import torch
 import typer
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
-from imbalanceseg.io import atomic_path, write_text
+from imbalanceseg.io import write_text
 from imbalanceseg.losses import create_loss
 from imbalanceseg.losses.group_supervision import GroupSupervision
 from imbalanceseg.networks.wingsnet import WingsNet, fix_statistics
 from imbalanceseg.synthesis.library import chest_library
+from imbalanceseg.training.checkpoint import write_tensors
 from imbalanceseg.training.synthetic_patches import SyntheticAirwayPatches, normalized
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
@@ -276,8 +277,7 @@ def _save(state: TrainingState, run: Path) -> None:
         tensors |= {f"optimizer.{n}.{k}": v for k, v in moments.items()}
     tensors["iteration"] = torch.tensor(state.iteration)
     tensors["seconds"] = torch.tensor(state.seconds)
-    with atomic_path(run / "checkpoint.safetensors") as path:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+    write_tensors(tensors, run / "checkpoint.safetensors")
 
 
 def _load(state: TrainingState, tensors: dict[str, Tensor]) -> None:
@@ -330,8 +330,8 @@ def main(
     library = output.parent / "anatomies"
     with kept_memory():
         network = train_airway(read_recipe(recipe), masks, output, library, device, weights)
-    with atomic_path(output / "airway.safetensors") as path:
-        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, path)
+    halves = {k: v.half() for k, v in network.state_dict().items()}
+    write_tensors(halves, output / "airway.safetensors")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from imbalanceseg.errors import InputError
@@ -142,7 +142,8 @@ def write_tensors(
     """
     with atomic_path(path) as file:
         contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(contiguous, file, metadata=metadata)
+        # Not save_file: what it raises where the disk is full is no OSError.
+        file.write_bytes(save(contiguous, metadata))
 
 
 def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
