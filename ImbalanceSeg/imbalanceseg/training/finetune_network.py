@@ -22,7 +22,7 @@ from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.training.checkpoint import moments_of, restore_moments
 from imbalanceseg.training.painted_case import PaintedCase
 from imbalanceseg.training.painted_rows import sure_voxels, trust_by_class
-from imbalanceseg.training.patches import PatchSource
+from imbalanceseg.training.patches import PatchBatch, PatchSource
 from imbalanceseg.training.patient import Patient
 from imbalanceseg.training.recipe import Augmentation
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
@@ -146,19 +146,7 @@ def train_network(
     Returns:
         What is done.
     """
-    case = PaintedCase(
-        painted.image.numpy(), painted.labels.numpy(), painted.kept.numpy().astype(np.int32)
-    )
-    thick = max(painted.spacing_mm) > _THICK * min(painted.spacing_mm)
-    source = PatchSource(
-        [case],
-        patch,
-        Sampling(annotated=1.0),
-        _AUGMENTATION,
-        painted.spacing_mm,
-        anisotropic=thick and painted.spacing_mm[0] == max(painted.spacing_mm),
-        seed=seed,
-    )
+    source = _patches(painted, patch, seed)
     trained = _trained(network, decoder_only)
     network.to(device, memory_format=fast_layout(device))  # type: ignore[call-overload]
     network.train()
@@ -179,12 +167,7 @@ def train_network(
         share = passed / seconds if iterations is None else step / iterations
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 10) * (1 - share) ** 0.9
-        batch = source.batch(step, 1).each(lambda x: x.to(device))
-        with fast_precision(device), fast_weight_gradients(device):
-            output = network(batch.image)
-        logits = (output if isinstance(output, Tensor) else output[0]).float()
-        loss = partial_label_loss(logits, batch.label, annotated_classes=painted.classes)
-        loss = loss + _keeping(logits, batch.label, batch.components, painted.trust.to(device))
+        loss = _loss(network, source.batch(step, 1), painted, device)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 5.0)
@@ -275,6 +258,33 @@ def patch_sides(
         if np.prod(grown) > _PATCH_VOXELS:
             return tuple(sides)
         sides = grown
+
+
+def _patches(painted: Painted, patch: Sequence[int], seed: int) -> PatchSource:
+    """Moved and bent patches around painted voxels."""
+    case = PaintedCase(
+        painted.image.numpy(), painted.labels.numpy(), painted.kept.numpy().astype(np.int32)
+    )
+    thick = max(painted.spacing_mm) > _THICK * min(painted.spacing_mm)
+    return PatchSource(
+        [case],
+        patch,
+        Sampling(annotated=1.0),
+        _AUGMENTATION,
+        painted.spacing_mm,
+        anisotropic=thick and painted.spacing_mm[0] == max(painted.spacing_mm),
+        seed=seed,
+    )
+
+
+def _loss(network: nn.Module, batch: PatchBatch, painted: Painted, device: torch.device) -> Tensor:
+    """Of what was painted, and of what the network was sure of elsewhere."""
+    batch = batch.each(lambda x: x.to(device))
+    with fast_precision(device), fast_weight_gradients(device):
+        output = network(batch.image)
+    logits = (output if isinstance(output, Tensor) else output[0]).float()
+    loss = partial_label_loss(logits, batch.label, annotated_classes=painted.classes)
+    return loss + _keeping(logits, batch.label, batch.components, painted.trust.to(device))
 
 
 def _keeping(logits: Tensor, label: Tensor, kept: Tensor, trust: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.planning.dataset import Dataset, open_dataset
-from imbalanceseg.planning.fingerprint import fingerprint
+from imbalanceseg.planning.fingerprint import Fingerprint, fingerprint
 from imbalanceseg.planning.plan import Plan, make_plan, with_patch
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
@@ -133,26 +133,11 @@ def start_run(
         )
     described = _opened(Path(dataset), recipe, numbered, folder, progress)
     found = fingerprint(described, progress=progress)
-    named = {case.fold for case in described.cases if case.label} - {None}
-    most, what = (len(named), "named folds") if named else (found.cases, "labelled cases")
-    if folds > most:
-        raise InputError(
-            "too-many-folds",
-            f"{most} {what} do not make {folds} folds.",
-            f"Ask for at most {most}.",
-        )
+    _require_cases_for(folds, described, found)
     plan = make_plan(described, found, memory_gb, recipe.preset, recipe.spacing_mm)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
-    network = build_network(plan, recipe, seed)
-    axes = (len(network.multiples()), len(recipe.patch or plan.patch))  # type: ignore[operator]
-    if axes != (len(plan.patch),) * 2:
-        raise InputError(
-            "recipe-axes",
-            f"The network of {recipe_name} takes {axes[0]}D images and its patch is {axes[1]}D; "
-            f"these images are {len(plan.patch)}D.",
-            "Choose another recipe, or leave it out.",
-        )
+    _require_same_axes(plan, recipe, recipe_name)
     if iterations is None and minutes is None:
         iterations = recipe.iterations
         minutes = None if iterations else DEFAULT_MINUTES
@@ -170,6 +155,29 @@ def start_run(
     write_text(folder / "fingerprint.json", found.model_dump_json(indent=2) + "\n")
     write_text(folder / RUN_FILE, run.model_dump_json(indent=2) + "\n")
     return run
+
+
+def _require_cases_for(folds: int, dataset: Dataset, found: Fingerprint) -> None:
+    named = {case.fold for case in dataset.cases if case.label} - {None}
+    most, what = (len(named), "named folds") if named else (found.cases, "labelled cases")
+    if folds > most:
+        raise InputError(
+            "too-many-folds",
+            f"{most} {what} do not make {folds} folds.",
+            f"Ask for at most {most}.",
+        )
+
+
+def _require_same_axes(plan: Plan, recipe: Recipe, recipe_name: str) -> None:
+    network = build_network(plan, recipe, seed=0)
+    axes = (len(network.multiples()), len(recipe.patch or plan.patch))  # type: ignore[operator]
+    if axes != (len(plan.patch),) * 2:
+        raise InputError(
+            "recipe-axes",
+            f"The network of {recipe_name} takes {axes[0]}D images and its patch is {axes[1]}D; "
+            f"these images are {len(plan.patch)}D.",
+            "Choose another recipe, or leave it out.",
+        )
 
 
 def read_run(folder: Path) -> Run:
