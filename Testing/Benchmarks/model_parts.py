@@ -27,8 +27,8 @@ from imbalanceseg.atomic import write_json
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.io import read_image
-from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.training.made_set import make_set
+from imbalanceseg.training.mr_models import figures_of
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.recipe_files import read_recipe
 from imbalanceseg.training.train import start_run, train
@@ -76,7 +76,7 @@ def variant(recipe: Recipe, task: str, name: str, iterations: int) -> Recipe:
 def judged(model: Any, image: sitk.Image, reference: sitk.Image) -> dict[str, float]:
     """Figures on the case."""
     labels = segment(image, model, device="cpu").labels
-    return {k: round(v, 4) for k, v in evaluate(labels, reference, _METRICS, [1]).items()}
+    return {name: round(value, 4) for name, value in figures_of(labels, reference).items()}
 
 
 def otsu_in_brain(image: sitk.Image, skull_mm: float) -> sitk.Image:
@@ -170,7 +170,7 @@ def main(
     names = variants.split(",") if variants else list(VARIANTS[task])
     rows = run(task, sources, folder, pair, cases, iterations, seeds, names)
     threshold = otsu_in_brain(image, _SKULL_MM[task])
-    print("Otsu in the brain:", evaluate(threshold, pair[1], _METRICS, [1]))
+    print("Otsu in the brain:", figures_of(threshold, pair[1]))
     show(rows)
 
 

@@ -39,6 +39,9 @@ def evaluate(
     tolerance: Annotated[
         float, typer.Option(min=0, metavar="MM", help="Deviation that surface_dice forgives.")
     ] = 1.0,
+    smallest: Annotated[
+        float, typer.Option(min=0, metavar="MM3", help="Smaller components are no instances.")
+    ] = 0.0,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring other grids onto the reference's.")
     ] = False,
@@ -55,7 +58,7 @@ def evaluate(
     with show_progress(style) as tell:
         for done, case in enumerate(cases):
             tell(ProgressEvent("evaluate", done, len(cases), case.name))
-            figures[case.name] = score_case(case, names, tolerance, resample)
+            figures[case.name] = score_case(case, names, tolerance, resample, smallest)
         tell(ProgressEvent("evaluate", len(cases), len(cases)))
     if not reference.is_dir():
         _print_figures(figures[""], as_json)

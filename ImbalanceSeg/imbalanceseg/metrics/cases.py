@@ -101,6 +101,7 @@ def score_case(
     metrics: Iterable[str] = DEFAULT_METRICS,
     tolerance_mm: float = 1.0,
     resampled: bool = False,
+    smallest_instance_mm3: float = 0.0,
 ) -> dict[str, float]:
     """The figures of one case; see :func:`~imbalanceseg.metrics.evaluate.evaluate`.
 
@@ -111,6 +112,7 @@ def score_case(
         resampled: bring what lies on another grid onto the reference's, labels to the nearest
             voxel. Voxels of the reference that the prediction's grid does not cover count as
             background in it.
+        smallest_instance_mm3: smaller components are no instances.
 
     Raises:
         InputError: a file cannot be read or does not hold what it should.
@@ -118,7 +120,13 @@ def score_case(
     """
     reference = read_image(case.reference)
     prediction = _on(read_image(case.prediction), reference, "prediction", "nearest", resampled)
-    figures = evaluate(prediction, reference, metrics, tolerance_mm=tolerance_mm)
+    figures = evaluate(
+        prediction,
+        reference,
+        metrics,
+        tolerance_mm=tolerance_mm,
+        smallest_instance_mm3=smallest_instance_mm3,
+    )
     maps = {
         kind: _on(read_image(path), reference, f"{kind} map", "linear", resampled)
         for kind, path in (("probability", case.probability), ("hardness", case.hardness))

@@ -21,6 +21,7 @@ no instance of that size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -57,6 +58,7 @@ def evaluate(
     metrics: Iterable[str] = DEFAULT_METRICS,
     labels: Sequence[int] | None = None,
     tolerance_mm: float = 1.0,
+    smallest_instance_mm3: float = 0.0,
 ) -> dict[str, float]:
     """Score a segmentation.
 
@@ -67,6 +69,7 @@ def evaluate(
         labels: label values to score; those that occur in either image when None, and 1 when
             none does.
         tolerance_mm: of ``surface_dice``.
+        smallest_instance_mm3: smaller components of either image are no instances.
 
     Returns:
         Each figure by its name, as the mean over ``labels``. With more than one label also the
@@ -74,8 +77,8 @@ def evaluate(
 
     Raises:
         GeometryError: the images are not 3D or do not share a grid.
-        InputError: an unknown metric, an unusable label value or tolerance, or an image that is no
-            label image.
+        InputError: an unknown metric, an unusable label value, tolerance or size, or an image that
+            is no label image.
         DependencyError: instances are to be counted and panoptica is not installed.
     """
     names = _expanded(metrics)
@@ -85,14 +88,24 @@ def evaluate(
             f"A tolerance of {tolerance_mm} mm cannot be used.",
             "Give a distance in mm that is not negative.",
         )
+    if not 0 <= smallest_instance_mm3 < float("inf"):
+        raise InputError(
+            "size-invalid",
+            f"Instances of at least {smallest_instance_mm3} mm3 cannot be counted.",
+            "Give a volume in mm3 that is not negative.",
+        )
     require_same_grid(prediction, reference, ("prediction", "reference"))
     found = label_values(prediction, "prediction")
     truth = label_values(reference, "reference")
     known = truth != UNLABELLED
     values = _checked(labels) if labels is not None else _occurring(found, truth, known)
     x, y, z = Grid.of(reference).spacing_mm
+    # Rounding must not leave out a component of exactly the size.
+    smallest = max(1, math.ceil(smallest_instance_mm3 / (x * y * z) - 1e-6))
     each = {
-        value: _figures((found == value) & known, truth == value, names, (z, y, x), tolerance_mm)
+        value: _figures(
+            (found == value) & known, truth == value, names, (z, y, x), tolerance_mm, smallest
+        )
         for value in values
     }
     airway = _airway_figures(prediction, reference, names)
@@ -144,7 +157,12 @@ def _occurring(found: np.ndarray, truth: np.ndarray, known: Mask) -> list[int]:
 
 
 def _figures(
-    found: Mask, truth: Mask, names: Sequence[str], spacing_mm: _Spacing, tolerance_mm: float
+    found: Mask,
+    truth: Mask,
+    names: Sequence[str],
+    spacing_mm: _Spacing,
+    tolerance_mm: float,
+    smallest_instance: int,
 ) -> dict[str, float]:
     box = bounding_box(found | truth)
     found, truth = found[box], truth[box]
@@ -154,7 +172,7 @@ def _figures(
         if name in SURFACE_METRICS:
             figures[name] = _surface_metric(name, tolerance_mm)(found, truth, spacing_mm)
     if any(name in INSTANCE_METRICS for name in names):
-        figures |= _instance_figures(found, truth, spacing_mm)
+        figures |= _instance_figures(found, truth, spacing_mm, smallest_instance)
     return figures
 
 
@@ -170,10 +188,12 @@ def _surface_metric(name: str, tolerance_mm: float) -> Callable[[Mask, Mask, _Sp
     return of_name[name]
 
 
-def _instance_figures(found: Mask, truth: Mask, spacing_mm: _Spacing) -> dict[str, float]:
+def _instance_figures(
+    found: Mask, truth: Mask, spacing_mm: _Spacing, smallest: int
+) -> dict[str, float]:
     from imbalanceseg.metrics.instances import Match, connected_instances, instance_score
 
-    pair = connected_instances(found), connected_instances(truth)
+    pair = connected_instances(found, smallest), connected_instances(truth, smallest)
     touching = instance_score(*pair, spacing_mm, Match.OVERLAP, SIZE_EDGES_MM3)
     figures = {
         "instance_f1": touching.f1,

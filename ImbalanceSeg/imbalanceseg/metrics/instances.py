@@ -90,9 +90,17 @@ class InstanceScore:
         return part / whole if whole else 0.0
 
 
-def connected_instances(mask: Mask) -> NDArray[np.integer]:
-    """Number the 26-connected components of a 3D mask, or the 8-connected ones of a 2D mask."""
-    return np.asarray(cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26))
+def connected_instances(mask: Mask, smallest: int = 1) -> NDArray[np.integer]:
+    """Number the 26-connected components of a 3D mask, or the 8-connected ones of a 2D mask.
+
+    Args:
+        mask: ``[Z, Y, X]`` or ``[Y, X]``.
+        smallest: components of fewer voxels are left out.
+    """
+    connectivity = 8 if mask.ndim == 2 else 26
+    if smallest > 1:
+        mask = cc3d.dust(mask.astype(np.uint8), threshold=smallest, connectivity=connectivity) > 0
+    return np.asarray(cc3d.connected_components(mask, connectivity=connectivity))
 
 
 def instance_score(

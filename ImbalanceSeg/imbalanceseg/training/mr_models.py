@@ -1,8 +1,8 @@
 """From a training of the recipes ``lesion`` and ``tumor`` to a bundle with a card of its own.
 
-``python -m imbalanceseg.training.mr_models write RUN -o BUNDLE`` chooses the threshold on the
-validation cases and writes the bundle; ``... record BUNDLE METRICS`` adds to its card what was
-measured with it.
+``python -m imbalanceseg.training.mr_models write RUN -o BUNDLE`` chooses the threshold and the
+smallest component on the validation cases and writes the bundle; ``... record BUNDLE METRICS``
+adds to its card what was measured with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -29,7 +30,10 @@ from imbalanceseg.models.card import HardnessSettings, ModelCard, TrainingData
 from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.training.train import Run, read_run
 
-_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_SMALLEST_MM3 = (0.0, 3.0, 10.0)
+_COUNTED_MM3 = 3.0
+"""Smaller pieces are no instances, neither of the model nor of the reference."""
 
 _LESJAK = TrainingData(
     name="MR and consensus lesion masks of patients with multiple sclerosis (Lesjak et al. 2017)",
@@ -146,19 +150,32 @@ def shipped_card(
     )
 
 
-def threshold_scores(
+def cut_scores(
     model: Model, cases: list[tuple[sitk.Image, sitk.Image]]
-) -> dict[float, float]:
-    """Mean of Dice and F1 of instances on whole validation cases, by threshold."""
-    scores: dict[float, list[float]] = {threshold: [] for threshold in _THRESHOLDS}
+) -> dict[tuple[float, float], float]:
+    """Mean of Dice and F1 of instances on whole validation cases.
+
+    Returns:
+        By threshold, and by the size in mm3 below which components are removed.
+    """
+    cuts = list(product(_THRESHOLDS, _SMALLEST_MM3))
+    scores: dict[tuple[float, float], list[float]] = {cut: [] for cut in cuts}
     for image, reference in cases:
         probability = segment(image, model, device="cpu", maps=()).probability
         assert probability is not None
-        for threshold, found in scores.items():
-            labels = labelmap_from_probability(probability, image, model.card, threshold)
-            figures = evaluate(labels, reference, ("dice", "instance_f1"), [1])
-            found.append(fmean(figures[name] for name in ("dice", "instance_f1")))
-    return {threshold: fmean(found) for threshold, found in scores.items()}
+        for (threshold, smallest), found in scores.items():
+            card = model.card.model_copy(update={"smallest_mm3": smallest, "connectivity": 26})
+            labels = labelmap_from_probability(probability, image, card, threshold)
+            figures = figures_of(labels, reference)
+            found.append(fmean(figures.values()))
+    return {cut: fmean(found) for cut, found in scores.items()}
+
+
+def figures_of(labels: sitk.Image, reference: sitk.Image) -> dict[str, float]:
+    """Dice, and F1 of instances of at least 3 mm3 that overlap at all."""
+    names = ("dice", "instance_f1")
+    figures = evaluate(labels, reference, names, [1], smallest_instance_mm3=_COUNTED_MM3)
+    return {name: figures[name] for name in names}
 
 
 def validation_cases(run: Run, folder: Path) -> list[tuple[sitk.Image, sitk.Image]]:
@@ -190,14 +207,15 @@ def write(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
 ) -> None:
-    """Choose the threshold on the validation cases, and write the bundle."""
+    """Choose threshold and smallest component on the validation cases, and write the bundle."""
     run = read_run(folder)
     _, described = _described(run, folder)
     model = load_model(folder / "model")
-    scores = threshold_scores(model, validation_cases(run, folder))
-    for threshold, score in scores.items():
-        print(f"threshold {threshold}: mean of Dice and F1 {score:.4f}", flush=True)
-    best = max(scores, key=lambda threshold: scores[threshold])
+    scores = cut_scores(model, validation_cases(run, folder))
+    for (threshold, smallest), score in scores.items():
+        told = f"threshold {threshold}, components of at least {smallest:g} mm3"
+        print(f"{told}: mean of Dice and F1 {score:.4f}", flush=True)
+    best = max(scores, key=lambda cut: scores[cut])
     made = Counter(
         "phantoms"
         if "phantom" in one["about"] or "procedural" in one["about"]
@@ -212,7 +230,8 @@ def write(
     )
     card = shipped_card(run.recipe.synthesis.task, model.card, training, made)
     figures = {"validation cases (made)": {"mean_of_dice_and_f1": round(scores[best], 3)}}
-    card = card.model_copy(update={"threshold": best, "metrics": figures})
+    cut = {"threshold": best[0], "smallest_mm3": best[1], "connectivity": 26}
+    card = card.model_copy(update={**cut, "metrics": figures})
     write_bundle(output, model.network, card)
 
 

@@ -131,6 +131,22 @@ def test_instances_are_counted_for_each_label() -> None:
     assert math.isnan(figures["instance_sensitivity_large"])
 
 
+def test_small_components_are_no_instances() -> None:
+    pytest.importorskip("panoptica")
+    reference, prediction = box((0, 0)), box((0, 0))
+    reference[0, 0, 0], reference[0, 0, 3:5] = 1, 1
+    prediction[0, 0, 3:5], prediction[3, 4, 1] = 1, 1
+    pair = image(prediction), image(reference)
+    # voxels of 1.5 mm3: one of each image is single
+    for smallest, expected in ((0, 0.5), (1.5, 0.5), (1.6, 1.0), (3.0, 1.0), (3.1, 1.0)):
+        figures = evaluate(*pair, ("instance_f1", "dice"), smallest_instance_mm3=smallest)
+        assert figures["instance_f1"] == pytest.approx(expected), smallest
+        assert figures["dice"] == pytest.approx(2 / 3)
+    for smallest in (-1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match="mm3"):
+            evaluate(*pair, "instances", smallest_instance_mm3=smallest)
+
+
 def test_pixel_type_does_not_matter() -> None:
     values = box((0, 2), (0, 5), (0, 6))
     for kind in (np.int16, np.uint32, np.float32, np.float64):

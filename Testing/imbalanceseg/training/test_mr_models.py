@@ -1,10 +1,12 @@
 """The cards of models that are trained on made cases."""
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from imbalanceseg.labels import STANDARD_SEGMENTS
 from imbalanceseg.models.card import ModelCard
-from imbalanceseg.training.mr_models import shipped_card
+from imbalanceseg.training.mr_models import cut_scores, shipped_card
 
 
 @pytest.mark.parametrize("task", ["lesion", "tumor"])
@@ -19,3 +21,30 @@ def test_how_it_is_fed_stays_and_its_words_are_its_own(make_card, task):
     assert card.limitations[0] == "Trained for 5 steps. Cases learned from: 2 phantoms, 3 scans."
     assert any("Never tested" in text for text in card.limitations)
     assert card.not_for_clinical_use
+
+
+class Found:
+    """Where a model that was asked found something."""
+
+    def __init__(self, probability):
+        self.probability = probability
+
+
+def test_specks_and_doubt_are_cut_off_where_that_is_better(make_card, monkeypatch):
+    pytest.importorskip("panoptica")
+    true, said = np.zeros((12, 12, 12), np.uint8), np.zeros((12, 12, 12), np.float32)
+    true[2:5, 2:5, 2:5], said[2:5, 2:5, 2:5] = 1, 0.97
+    said[8:10, 8:10, 8], said[2, 2, 8:11] = 0.97, 0.75
+    image, reference = sitk.GetImageFromArray(said), sitk.GetImageFromArray(true)
+    monkeypatch.setattr(
+        "imbalanceseg.training.mr_models.segment", lambda *a, **k: Found(sitk.Cast(image, 8))
+    )
+
+    class Model:
+        card = make_card()
+
+    scores = cut_scores(Model, [(image, reference)])
+    # the doubtful line goes with the threshold, the speck of four voxels with its size
+    assert scores[0.5, 10.0] == scores[0.9, 10.0] == 1.0
+    assert scores[0.5, 0.0] < scores[0.9, 0.0] == scores[0.9, 3.0] < 1.0
+    assert scores[0.98, 0.0] == 0.0
