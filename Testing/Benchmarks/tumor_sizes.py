@@ -46,7 +46,9 @@ def measured(model_name: str, heads: int) -> list[dict[str, Any]]:
             volume = int((sitk.GetArrayViewFromImage(label) > 0).sum()) * 0.64 * thick
             row = {"kind": kind, "contrast": contrast, "slice_mm": thick}
             row |= {"diameter_mm": round(float(np.cbrt(6 * volume / np.pi)), 1)}
-            rows.append(row | {name: round(float(v), 3) for name, v in figures.items()})
+            # Where nothing is found no distance is defined, and JSON has no infinity.
+            figures = {name: v if np.isfinite(v) else None for name, v in figures.items()}
+            rows.append(row | {n: v if v is None else round(v, 3) for n, v in figures.items()})
             print(rows[-1], flush=True)
     return rows
 
@@ -58,7 +60,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("dice", "assd_mm"), strict=True):
         for kind in _KINDS:
-            of_kind = [row for row in rows if row["kind"] == kind]
+            of_kind = [row for row in rows if row["kind"] == kind and row[name] is not None]
             panel.plot(
                 [row["diameter_mm"] for row in of_kind],
                 [row[name] for row in of_kind],
@@ -86,7 +88,7 @@ def main(
     for low, high in pairwise(_EDGES_MM):
         within = [row for row in rows if low <= row["diameter_mm"] < high]
         if within:
-            near = [row["assd_mm"] for row in within if np.isfinite(row["assd_mm"])]
+            near = [row["assd_mm"] for row in within if row["assd_mm"] is not None]
             table.add_row(
                 f"{low} to {high}",
                 str(len(within)),

@@ -98,8 +98,8 @@ _WORDS: dict[str, dict[str, Any]] = {
             "procedural heads with tumours and on tumours implanted in real scans."
         ),
         "intended_use": (
-            "Research: a first segmentation to correct, of the core of an enhancing tumour in T1 "
-            "with contrast agent, T2 or FLAIR, with slices of 1.5 to 6.5 mm."
+            "Research: a first segmentation to correct, of the core of a tumour of 2 cm or more in "
+            "T1 with contrast agent or FLAIR, with slices of 1.5 to 6.5 mm."
         ),
         "training_data": (
             _PHANTOMS,
@@ -112,6 +112,8 @@ _WORDS: dict[str, dict[str, Any]] = {
         "limitations": (
             "No real tumour was learned from: all are painted.",
             "The label is the tumour's core, without oedema.",
+            "In T2 it takes eyes and fluid for tumours; it finds few tumours below 2 cm, and no "
+            "schwannoma in the phantoms of the test.",
             "Never tested: after surgery or radiotherapy, children, spine, pituitary, thin slices "
             "without resampling.",
         ),
