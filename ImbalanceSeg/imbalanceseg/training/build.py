@@ -18,6 +18,7 @@ from imbalanceseg.planning.plan import (
     shown_patch,
     shown_sampling,
 )
+from imbalanceseg.training.decision_line import output_biases
 from imbalanceseg.training.recipe import LossChoice, OptimizerChoice, Recipe
 
 
@@ -66,11 +67,7 @@ def build_network(plan: Plan, recipe: Recipe, seed: int) -> nn.Module:
 @torch.no_grad()
 def _expect(network: nn.Module, prior: float) -> None:
     """Let a network begin with a probability of foreground (Lin et al., ICCV 2017, section 3.3)."""
-    heads = [getattr(network, name, None) for name in ("head", "heads")]
-    layers = [layer for head in heads if head is not None for layer in head.modules()]
-    biases = [
-        x.bias for x in layers if isinstance(x, (nn.Conv2d, nn.Conv3d)) and x.bias is not None
-    ]
+    biases = output_biases(network)
     if not biases:
         raise InputError(
             "recipe-prior",

@@ -32,6 +32,7 @@ from imbalanceseg.models.card import Adaptation, ModelCard, NetworkSpec, output_
 from imbalanceseg.networks.adapted import AdaptedNetwork, PatientHead
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 from imbalanceseg.training.connected import Connection
+from imbalanceseg.training.decision_line import deciding_at_half
 from imbalanceseg.training.finetune_checkpoint import AdaptationCheckpoint, scan_sha256
 from imbalanceseg.training.finetune_checks import (
     annotation_sha256,
@@ -111,7 +112,7 @@ class FineTuning:
             self.model = Model(Path(), scratch_card(asked.channels, known))
             self.outputs = classes
         else:
-            self.model = self.parent
+            self.model = deciding_at_half(self.parent)
             self.outputs = output_channels(self.parent.card)
         self.memory = memory_budget(asked.memory_gb)
         purpose = {} if checkpoint is None else self._purpose()
@@ -154,7 +155,7 @@ class FineTuning:
             patient = Patient(self.asked.channels, self.model, self.memory)
         if self.parent is not None:
             known = tuple(self.standing.look_factor)
-            look = look_in_time(patient, self.parent, self.asked.device, self.budget.left, known)
+            look = look_in_time(patient, self.model, self.asked.device, self.budget.left, known)
             self.looking, self.standing.look_factor = look.network, list(look.factor)
             if look.message:
                 progress(ProgressEvent("look", 0, 0, look.message))
