@@ -291,7 +291,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for panel in (above, below):
             panel.set_ylim(0, 1)
             panel.grid(alpha=0.3)
-    panels[0, 0].legend(loc="lower right", fontsize=7)
+    # No single panel has every method.
+    shown = {line.get_label(): line for panel in panels[0] for line in panel.get_lines()}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown), fontsize=9)
     figure.savefig(path, dpi=90)
 
 
