@@ -136,6 +136,16 @@ def test_the_parent_stays_as_it_is(scan, annotation, dark_parent) -> None:
     assert adaptation.parent_sha256 == dark_parent.card.weights[0].sha256
 
 
+def test_a_threshold_far_from_half_does_not_cut_off_what_was_painted(
+    scan, truth, annotation, dark_parent
+) -> None:
+    strict = Model(dark_parent.path, dark_parent.card.model_copy(update={"threshold": 0.97}))
+    tuned = finetune(scan, annotation, model=strict, depth="head", **QUICK)
+    assert tuned.model.card.threshold == 0.5
+    assert phantoms.dice_elsewhere(tuned.segmentation.labels, truth, annotation) > 0.8
+    assert strict.card.threshold == 0.97
+
+
 @pytest.mark.parametrize("with_parent", [False, True])
 def test_what_is_not_kept_in_memory_is_computed_again(
     with_parent, scan, annotation, dark_parent, monkeypatch
