@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Size = tuple[int, int, int]
 """Kernel or stride, (z, y, x)."""
@@ -13,32 +14,37 @@ Size = tuple[int, int, int]
 NORMS = ("instance", "batch", "fixed", "none")
 
 
-class FixedNorm3d(nn.BatchNorm3d):
+class FixedNorm(_BatchNorm):
     """Batch normalisation whose statistics are set once and then stay, in training too.
+
+    For any number of axes.
 
     With the one or two patches that fit into memory, statistics of the batch are those of the
     patch, and what the network learns with them does not hold for the averages used afterwards.
     """
 
-    def train(self, mode: bool = True) -> FixedNorm3d:
+    def train(self, mode: bool = True) -> FixedNorm:
         """Stay in evaluation mode, which reads the statistics instead of measuring them."""
         super().train(False)
         return self
 
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+        """Every number of axes will do."""
+
 
 @torch.no_grad()
 def set_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
-    """Set the statistics of every :class:`FixedNorm3d` to the averages over some images.
+    """Set the statistics of every :class:`FixedNorm` to the averages over some images.
 
     Args:
         network: with random weights, say; its layers see what the norms before them make.
         images: ``[B, C, Z, Y, X]`` each.
     """
-    norms = [module for module in network.modules() if isinstance(module, FixedNorm3d)]
+    norms = [module for module in network.modules() if isinstance(module, FixedNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-        nn.BatchNorm3d.train(norm, True)
+        _BatchNorm.train(norm, True)
     try:
         for image in images:
             network(image)
@@ -58,5 +64,5 @@ def norm_3d(name: str, channels: int) -> nn.Module:
     if name == "instance":
         return nn.InstanceNorm3d(channels, affine=True)
     if name == "fixed":
-        return FixedNorm3d(channels)
+        return FixedNorm(channels)
     return nn.BatchNorm3d(channels) if name == "batch" else nn.Identity()

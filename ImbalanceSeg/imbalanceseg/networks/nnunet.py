@@ -11,12 +11,20 @@ from collections.abc import Sequence
 from math import prod
 
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock, UnetUpBlock
+from monai.networks.layers.factories import Norm
 from torch import Tensor, nn
 
 from imbalanceseg.errors import ModelError
+from imbalanceseg.networks.blocks import FixedNorm
 from imbalanceseg.networks.sizes import require_multiples
 
-_NORM = ("instance", {"affine": True})
+_NORMS = ("instance", "fixed")
+
+
+@Norm.factory_function("fixed")
+def _fixed_norm(axes: int) -> type[FixedNorm]:
+    """For MONAI's blocks, which name their norm."""
+    return FixedNorm
 
 
 class NnUNet(nn.Module):
@@ -29,10 +37,13 @@ class NnUNet(nn.Module):
         strides: stride into every stage; that of the first is 1.
         features: channels of every stage; 32, 64, ... up to 320 (512 in 2D) when None.
         deep_supervision: in training mode, give the logits of coarser stages too.
+        norm: ``"instance"`` as in the paper, or ``"fixed"`` for the same answer in every tile
+            (:class:`~.blocks.FixedNorm`): instance norms take out how bright a tile is beside
+            others, which is what tells a tile full of lesions from one without.
 
     Raises:
         ModelError: ``network-arguments`` when kernels, strides and features name different numbers
-            of stages.
+            of stages, or for another norm.
     """
 
     def __init__(
@@ -43,8 +54,16 @@ class NnUNet(nn.Module):
         strides: Sequence[Sequence[int]] = ((1, 1, 1), *((2, 2, 2),) * 4),
         features: Sequence[int] | None = None,
         deep_supervision: bool = False,
+        norm: str = "instance",
     ) -> None:
         super().__init__()
+        if norm not in _NORMS:
+            raise ModelError(
+                "network-arguments",
+                f"NnUNet has no norm {norm!r}.",
+                f"Norms are {' and '.join(_NORMS)}.",
+            )
+        normed = (norm, {"affine": True})
         axes = len(kernels[0])
         most = 512 if axes == 2 else 320
         widths = list(features or (min(32 * 2**n, most) for n in range(len(kernels))))
@@ -60,13 +79,13 @@ class NnUNet(nn.Module):
         self.strides = [tuple(s) for s in strides]
         self.deep_supervision = deep_supervision
         self.encoder = nn.ModuleList(
-            UnetBasicBlock(axes, before, width, list(kernel), list(stride), _NORM)
+            UnetBasicBlock(axes, before, width, list(kernel), list(stride), normed)
             for before, width, kernel, stride in zip(
                 [in_channels, *widths[:-1]], widths, kernels, strides, strict=True
             )
         )
         self.decoder = nn.ModuleList(
-            UnetUpBlock(axes, widths[n + 1], widths[n], list(kernels[n]), 1, list(stride), _NORM)
+            UnetUpBlock(axes, widths[n + 1], widths[n], list(kernels[n]), 1, list(stride), normed)
             for n, stride in reversed(list(enumerate(strides[1:])))
         )
         supervised = max(1, len(widths) - 1) if deep_supervision else 1

@@ -34,7 +34,7 @@ class UNet3d(nn.Module):
         features: channels of the first convolution of each level, finest first; the second one
             doubles them.
         norm: ``"batch"`` as in the paper, ``"instance"`` for batches of one or two, ``"fixed"`` for
-            those and the same answer in every tile (:class:`~.blocks.FixedNorm3d`), or ``"none"``.
+            those and the same answer in every tile (:class:`~.blocks.FixedNorm`), or ``"none"``.
         padding: ``"same"`` keeps the size; ``"valid"`` as in the paper (132 x 132 x 116 gives
             44 x 44 x 28).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.

@@ -181,6 +181,17 @@ def make_plan(
     )
 
 
+def with_range(plan: Plan, low: float, high: float) -> Plan:
+    """The plan with another normalisation: every channel from these two values to 0 and 1."""
+    scaled = Normalization(scheme="range", low=low, high=high)
+    return plan.model_copy(
+        update={
+            "normalization": (scaled,) * len(plan.normalization),
+            "reasons": plan.reasons | {"normalization": "The recipe asks for it."},
+        }
+    )
+
+
 def with_patch(plan: Plan, patch: Sequence[int]) -> Plan:
     """The plan for another patch: poolings, kernels and features follow from it by the same rules.
 

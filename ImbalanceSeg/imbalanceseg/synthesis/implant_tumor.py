@@ -34,15 +34,20 @@ ImplantKind = Literal["glioma", "metastasis", "meningioma", "schwannoma"]
 _RANGES = {
     "T1c": {
         "solid": (0.98, 2.2), "cyst": (0.3, 0.6), "necrosis": (0.35, 0.65), "oedema": (0.52, 0.76),
+        "fringe": (0.55, 0.85),
     },
     "T2": {
         "solid": (0.95, 1.4), "cyst": (1.4, 1.9), "necrosis": (1.2, 1.8), "oedema": (1.05, 1.5),
+        "fringe": (0.9, 1.4),
     },
     "FLAIR": {
         "solid": (1.15, 1.6), "cyst": (0.2, 0.9), "necrosis": (0.3, 1.2), "oedema": (1.15, 1.7),
+        "fringe": (1.0, 1.6),
     },
 }  # fmt: skip
 _ALL_SOLID = 0.2
+_WITH_FRINGE = 0.6
+_FRINGE_MM = (1.0, 6.0)
 _TEXTURE_MM = 1.2
 _REACH_MM = 32.0
 _OEDEMA_MM = 20.0
@@ -171,7 +176,8 @@ def _planned(
         return [(centre, size)], lambda g: meningioma(g, centre, size, rng)
     size = radius(6, 23)
     centre = _place(host, min(0.8 * size, 14), 60.0, size + 8, rng)
-    return [(centre, size)], lambda g: glioma(g, centre, size, rng)
+    fringe = float(rng.uniform(*_FRINGE_MM)) if rng.random() < _WITH_FRINGE else 0.0
+    return [(centre, size)], lambda g: glioma(g, centre, size, rng, fringe)
 
 
 def _place(

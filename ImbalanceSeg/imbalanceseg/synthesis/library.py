@@ -43,6 +43,7 @@ def _cached(stem: Path, make: Callable[[], ChestAnatomy]) -> ChestAnatomy:
         with atomic_path(maps) as path, open(path, "wb") as file:
             np.save(file, made.stacked())
         write_text(grid, json.dumps(asdict(made.grid)))
-    stack = np.load(maps)
+    # Chests are large, and a training piece shows little of one.
+    stack = np.load(maps, mmap_mode="r")
     where = {key: tuple(value) for key, value in json.loads(grid.read_text()).items()}
     return ChestAnatomy(Grid(**where), **dict(zip(ChestAnatomy.map_names(), stack, strict=True)))

@@ -125,8 +125,19 @@ def schwannoma(
     return Tumor(distance, parts)
 
 
-def glioma(ground: Ground, centre: Point, radius: float, rng: np.random.Generator) -> Tumor:
-    """Irregular, with a rim, necrosis inside and fingers of oedema along the white matter."""
+def glioma(
+    ground: Ground, centre: Point, radius: float, rng: np.random.Generator, fringe_mm: float = 0.0
+) -> Tumor:
+    """Irregular, with a rim, necrosis inside and fingers of oedema along the white matter.
+
+    Args:
+        ground: where it grows.
+        centre: of the tumour.
+        radius: of what is labelled, in mm.
+        rng: source of its shape.
+        fringe_mm: how far, in the mean, tumour reaches beyond its rim, which is called
+            ``"fringe"`` and is part of what is labelled.
+    """
     noise = ground.noise
     squeeze = rng.uniform(0.8, 1.3, 3)
     offsets = ground.at.offsets(centre)
@@ -138,9 +149,14 @@ def glioma(ground: Ground, centre: Point, radius: float, rng: np.random.Generato
     core = torch.maximum(core, torch.minimum(inside, core + 0.45 * radius))
     core = torch.maximum(core, torch.maximum(ground.cavity_mm + 3, inside - 3))
     rim = (0.16 * radius + 1.2) * (1 + 0.35 * noise(9)).clamp(min=0.4)
-    necrosis = torch.maximum(core + rim, 2.5 * (-0.9 - noise(0.7 * radius)))
+    dead = 2.5 * (-0.9 - noise(0.7 * radius))
     oedema = _oedema(ground, core, float(rng.uniform(5, 18)))
-    return Tumor(core, [("oedema", oedema), ("solid", core), ("necrosis", necrosis)])
+    fringe = fringe_mm * (1 + 0.8 * noise(8)).clamp(min=0) if fringe_mm else 0.0
+    solid = core + fringe
+    parts = [("oedema", oedema), ("solid", solid), ("necrosis", torch.maximum(solid + rim, dead))]
+    if fringe_mm:
+        parts.insert(1, ("fringe", core))
+    return Tumor(core, parts)
 
 
 def metastases(

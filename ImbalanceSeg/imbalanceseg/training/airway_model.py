@@ -1,23 +1,15 @@
-"""From trained airway weights to the shipped bundle: settings chosen on validation, card, files.
-
-``python -m imbalanceseg.training.airway_model choose WEIGHTS -o BUNDLE --library FOLDER`` writes
-the bundle; ``... record BUNDLE METRICS`` adds to its card what was measured with it.
-"""
+"""The airway model of a training: settings chosen on validation, and card."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import Annotated
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
-import typer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imbalanceseg.inference.device import fast_precision
@@ -29,27 +21,65 @@ from imbalanceseg.metrics.airway import AirwayScore, airway_score
 from imbalanceseg.metrics.error_ranking import error_auroc
 from imbalanceseg.metrics.larynx import below_larynx
 from imbalanceseg.metrics.maps import near
-from imbalanceseg.models.bundle import Model, load_model
+from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import (
-    Channel,
     DisplayWindow,
     HardnessSettings,
     ModelCard,
-    NetworkSpec,
     TrainingData,
 )
-from imbalanceseg.models.write import add_metrics, write_bundle
-from imbalanceseg.networks.wingsnet import WingsNet
-from imbalanceseg.preprocessing.intensity import Normalization
+from imbalanceseg.preprocessing.intensity import normalized
 from imbalanceseg.synthesis.airway import ct_over
 from imbalanceseg.synthesis.anatomy import ChestAnatomy
-from imbalanceseg.synthesis.library import chest_library
-from imbalanceseg.training.airway import AirwayRecipe, read_recipe, validation_set
 
 _THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SPARSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 _FIRST_VALIDATION_CT = 500
 _SCORED = ("length_detected", "branch_detected", "precision", "dice_largest")
+
+_TILE = (160, 160, 160)
+_SIDE = 96
+"""Of the pieces that hardness is judged on."""
+
+_WORDS: dict[str, Any] = {
+    "title": "Airway tree in chest CT",
+    "description": (
+        "WingsNet trained with the General Union loss on synthetic chest CT: appearance drawn at "
+        "random over the anatomy of three real patients and of grown chests. No real CT was seen "
+        "in training."
+    ),
+    "intended_use": (
+        "Research: a first airway segmentation to correct, in chest CT with slices of up to about "
+        "3 mm."
+    ),
+    "training_data": (
+        TrainingData(
+            name="Label maps of LIDC-IDRI patients 1-3 of Med-MPD (UNC-Robotics)",
+            license="CC BY 3.0",
+            source="https://github.com/UNC-Robotics/Med-MPD",
+            cases=3,
+            note="Bronchial trees by an automatic method; anatomy only, no CT.",
+        ),
+        TrainingData(
+            name="Chests grown by imbalanceseg.synthesis.tree_growth",
+            license="Apache-2.0",
+            cases=6,
+            note="Seeds 1 to 6.",
+        ),
+    ),
+    "limitations": (
+        "Trained on synthetic CT only; one real scan was seen while building.",
+        "No expert reference exists for that scan: it was compared with region growing.",
+        "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
+        "lobectomy, photon-counting CT, slices thicker than 3 mm.",
+        "Beyond the segmental bronchi much is missed; the wall is partly counted as lumen.",
+    ),
+    "references": (
+        "Zheng et al., Alleviating Class-wise Gradient Imbalance for Pulmonary Airway "
+        "Segmentation, IEEE TMI 40(9), 2021",
+        "Armato et al., The Lung Image Database Consortium (LIDC-IDRI), Medical Physics 38, 2011",
+    ),
+}
 
 
 @torch.inference_mode()
@@ -100,7 +130,7 @@ def threshold_scores(model: Model, chests: Sequence[ChestAnatomy]) -> list[Thres
 
 
 def best_sparsity(
-    network: WingsNet, patches: list[tuple[Tensor, Tensor]], dense: list[Tensor], threshold: float
+    network: nn.Module, patches: list[tuple[Tensor, Tensor]], dense: list[Tensor], threshold: float
 ) -> tuple[float, float]:
     """The pruning at which hardness ranks errors best, and the area under that ROC curve.
 
@@ -127,104 +157,29 @@ def best_sparsity(
 
 
 def airway_card(
-    recipe: AirwayRecipe,
-    threshold: float,
-    sparsity: float,
-    metrics: dict[str, dict[str, float]],
-    *,
-    tile_invariant: bool,
+    model: Model,
+    training: str,
+    cases: Mapping[str, int],
+    validation: Sequence[tuple[sitk.Image, sitk.Image]],
+    chests: Sequence[ChestAnatomy],
 ) -> ModelCard:
-    """The model card of the airway model."""
-    low, high = recipe.clip_hu
-    scaling = Normalization(scheme="range", low=low, high=high)
-    return ModelCard(
-        name="airway",
-        version="0.1.0",
-        title="Airway tree in chest CT",
-        description=(
-            "WingsNet trained with the General Union loss on synthetic chest CT: appearance drawn "
-            "at random over the anatomy of three real patients and of grown chests. No real CT "
-            "was seen in training."
-        ),
-        intended_use=(
-            "Research: a first airway segmentation to correct, in chest CT with slices of up to "
-            "about 3 mm."
-        ),
-        modality="CT",
-        body_part="CHEST",
-        network=NetworkSpec(
-            name="wingsnet", kwargs={"tile_invariant": True} if tile_invariant else {}
-        ),
-        spacing_mm=(recipe.spacing_mm,) * 3,
-        channels=(Channel(name="CT", unit="HU", normalization=scaling),),
-        window=DisplayWindow(center=-500, width=1500),
-        tile_voxels=(160, 160, 160),
-        crop="lungs",
-        segments=(AIRWAY_TREE,),
-        threshold=threshold,
-        largest_component_of=(1,),
-        root="trachea",
-        # Of the kinds that are measured on validation chests the best for its cost.
-        hardness=HardnessSettings(kind="entropy", sparsity=sparsity),
-        training_data=(
-            TrainingData(
-                name="Label maps of LIDC-IDRI patients 1-3 of Med-MPD (UNC-Robotics)",
-                license="CC BY 3.0",
-                source="https://github.com/UNC-Robotics/Med-MPD",
-                cases=len(recipe.patients),
-                note="Bronchial trees by an automatic method; anatomy only, no CT.",
-            ),
-            TrainingData(
-                name="Chests grown by imbalanceseg.synthesis.tree_growth",
-                license="Apache-2.0",
-                cases=len(recipe.grown_seeds),
-                note=f"Seeds {', '.join(map(str, recipe.grown_seeds))}.",
-            ),
-        ),
-        metrics=metrics,
-        limitations=(
-            "Trained for four and a quarter hours on two processor cores, on synthetic CT only; "
-            "one real scan was seen while building.",
-            "No expert reference exists for that scan: it was compared with region growing.",
-            "Never tested: children, contrast-enhanced CT angiography, tracheostomy, stents, "
-            "lobectomy, photon-counting CT, slices thicker than 3 mm.",
-            "Beyond the segmental bronchi much is missed; the wall is partly counted as lumen.",
-        ),
-        references=(
-            "Zheng et al., Alleviating Class-wise Gradient Imbalance for Pulmonary Airway "
-            "Segmentation, IEEE TMI 40(9), 2021",
-            "Armato et al., The Lung Image Database Consortium (LIDC-IDRI), Medical Physics 38, "
-            "2011",
-        ),
-    )
+    """The card of a trained model, with what does best on validation.
 
-
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.command()
-def choose(
-    weights: Annotated[Path, typer.Argument(help="airway.safetensors of a finished run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
-    library: Annotated[Path, typer.Option(help="Folder of anatomies that the run left.")],
-) -> None:
-    """Choose the threshold on validation chests, the pruning on patches, and write the bundle."""
-    recipe = read_recipe()
-    state = {name: value.float() for name, value in load_file(weights).items()}
-    invariant = any("running_mean" in name for name in state)
-    network = WingsNet(tile_invariant=invariant)
-    network.load_state_dict(state)
-    network.eval()
-    with tempfile.TemporaryDirectory() as folder:
-        write_bundle(
-            Path(folder), network, airway_card(recipe, 0.5, 0.5, {}, tile_invariant=invariant)
-        )
-        chests = chest_library(library, None, (), recipe.validation_seeds, recipe.spacing_mm)
-        scores = threshold_scores(load_model(folder), chests)
+    Args:
+        model: that the training wrote.
+        training: a sentence on steps and time.
+        cases: how many were learned from, by what they are made of.
+        validation: CT and labels that the pruning of the hardness map is chosen on.
+        chests: anatomies that the threshold is chosen on.
+    """
+    card = shipped_card(model.card, training, cases)
+    model = Model(model.path, card)
+    scores = threshold_scores(model, chests)
     for score in scores:
         print(score, f"balance {score.balance:.3f}", flush=True)
     best = max(scores, key=lambda score: score.balance)
-    patches = validation_set(recipe, library, "cpu")
+    patches = [_fed(image, label, card) for image, label in validation]
+    network = model.network
     dense = probabilities(network, patches)
     sparsity, auroc = best_sparsity(network, patches, dense, best.threshold)
     print(f"threshold {best.threshold}, sparsity {sparsity} (AUROC {auroc:.3f})")
@@ -235,20 +190,49 @@ def choose(
             "precision": round(best.precision, 3),
             "dice": round(best.dice_largest, 3),
         },
-        "validation patches": {"hardness_auroc": round(auroc, 3)},
+        "validation pieces (synthetic)": {"pruning_hardness_auroc": round(auroc, 3)},
     }
-    card = airway_card(recipe, best.threshold, sparsity, metrics, tile_invariant=invariant)
-    write_bundle(output, network, card)
+    # Of the kinds that are measured on validation chests the best for its cost.
+    hardness = HardnessSettings(kind="entropy", sparsity=sparsity)
+    return card.model_copy(
+        update={"threshold": best.threshold, "hardness": hardness, "metrics": metrics}
+    )
 
 
-@app.command()
-def record(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    metrics: Annotated[Path, typer.Argument(help="JSON: test set, metric, figure.")],
-) -> None:
-    """Write the card anew, with these figures beside those of the validation."""
-    add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
+def shipped_card(trained: ModelCard, training: str, cases: Mapping[str, int]) -> ModelCard:
+    """The card of a shipped model: how it is fed is the training's, its words are ours.
+
+    Args:
+        trained: the card that the training wrote.
+        training: a sentence on steps and time.
+        cases: how many were learned from, by what they are made of.
+    """
+    made = ", ".join(f"{count} {what}" for what, count in sorted(cases.items()))
+    return trained.model_copy(
+        update={
+            **_WORDS,
+            "name": "airway",
+            "version": "0.2.0",
+            "modality": "CT",
+            "body_part": "CHEST",
+            "channels": (trained.channels[0].model_copy(update={"name": "CT", "unit": "HU"}),),
+            "window": DisplayWindow(center=-500, width=1500),
+            "tile_voxels": _TILE,
+            "crop": "lungs",
+            "segments": (AIRWAY_TREE,),
+            "largest_component_of": (1,),
+            "root": "trachea",
+            "limitations": (f"{training} Cases learned from: {made}.", *_WORDS["limitations"]),
+        }
+    )
 
 
-if __name__ == "__main__":
-    app()
+def _fed(image: sitk.Image, label: sitk.Image, card: ModelCard) -> tuple[Tensor, Tensor]:
+    """The middle of a case as the network sees it, and its label, ``[1, 1, Z, Y, X]``."""
+    middle = tuple(
+        slice((n - _SIDE) // 2, (n + _SIDE) // 2) if n > _SIDE else slice(None)
+        for n in image.GetSize()[::-1]
+    )
+    hu, true = (sitk.GetArrayFromImage(one)[middle] for one in (image, label))
+    scaled = normalized(hu.astype(np.float32), card.channels[0].normalization, hu != 0)
+    return torch.from_numpy(scaled)[None, None], torch.from_numpy(true).float()[None, None]

@@ -12,10 +12,14 @@ import SimpleITK as sitk
 from imbalanceseg.errors import InputError
 from imbalanceseg.io import write_image, write_json
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
+from imbalanceseg.synthesis.airway_cases import AirwaySources, airway_case
 from imbalanceseg.synthesis.lesion_cases import LesionSources, lesion_case
 from imbalanceseg.training.recipe import Synthesis
 
 Maker = Callable[[int, bool], tuple[sitk.Image, sitk.Image, str]]
+
+MADE = "made"
+"""Folder of the made cases in that of a training."""
 
 _ENDING = ".nii.gz"
 _PARTS = ("training", "validation")
@@ -31,9 +35,9 @@ def make_set(
 
     Args:
         synthesis: how many cases of what.
-        sources: folder with the real sets that :class:`LesionSources` and :class:`TumorSources`
-            read; sets that are missing there are done without.
-        folder: receives ``images``, ``labels`` and, last, the datalist.
+        sources: folder with the real sets that :class:`AirwaySources`, :class:`LesionSources` and
+            :class:`TumorSources` read; sets that are missing there are done without.
+        folder: receives ``images``, ``labels`` and, last, the datalist; chests are kept there too.
         progress: receives an event a case.
 
     Returns:
@@ -55,7 +59,7 @@ def make_set(
             "This recipe makes its own cases; give the folder of the real scans they are made of, "
             "or an empty one to do without.",
         )
-    make = _maker(synthesis.task, sources)
+    make = _maker(synthesis.task, sources, folder / "anatomies")
     begun = folder / f".{synthesis.task}.partial.json"
     described = _begun(begun, synthesis)
     total = synthesis.cases + synthesis.validation_cases
@@ -83,7 +87,7 @@ def _begun(path: Path, synthesis: Synthesis) -> dict[str, Any]:
     if not path.is_file():
         return {
             "synthesis": asked,
-            "channel_names": {"0": "MR"},
+            "channel_names": {"0": "CT" if synthesis.task == "airway" else "MR"},
             "labels": {"background": 0, synthesis.task: 1},
             **{part: [] for part in _PARTS},
         }
@@ -106,7 +110,10 @@ def _begun(path: Path, synthesis: Synthesis) -> dict[str, Any]:
     return found
 
 
-def _maker(task: str, sources: Path) -> Maker:
+def _maker(task: str, sources: Path, library: Path) -> Maker:
+    if task == "airway":
+        chests = AirwaySources.read(sources, library)
+        return lambda seed, validation: airway_case(seed, chests, validation)
     if task == "lesion":
         lesions = LesionSources.read(sources)
         return lambda seed, validation: lesion_case(seed, lesions, validation)

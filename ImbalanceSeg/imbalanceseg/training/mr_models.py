@@ -1,34 +1,20 @@
-"""From a training of the recipes ``lesion`` and ``tumor`` to a bundle with a card of its own.
-
-``python -m imbalanceseg.training.mr_models write RUN -o BUNDLE`` chooses the threshold and the
-smallest component on the validation cases and writes the bundle; ``... record BUNDLE METRICS``
-adds to its card what was measured with it.
-"""
+"""The lesion and the tumour model of a training: what is cut off, and the card."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping
 from itertools import product
-from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
-import typer
 
-from imbalanceseg.errors import InputError
 from imbalanceseg.inference.postprocess import labelmap_from_probability
 from imbalanceseg.inference.segment import segment
-from imbalanceseg.io import read_image
 from imbalanceseg.labels import STANDARD_SEGMENTS
 from imbalanceseg.metrics.evaluate import evaluate
-from imbalanceseg.models.bundle import Model, load_model
+from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import HardnessSettings, ModelCard, TrainingData
-from imbalanceseg.models.write import add_metrics, write_bundle
-from imbalanceseg.training.train import Run, read_run
 
 _THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SMALLEST_MM3 = (0.0, 3.0, 10.0)
@@ -180,71 +166,28 @@ def figures_of(labels: sitk.Image, reference: sitk.Image) -> dict[str, float]:
     return {name: figures[name] for name in names}
 
 
-def validation_cases(run: Run, folder: Path) -> list[tuple[sitk.Image, sitk.Image]]:
-    """Images and labels of a run's made validation cases that show something."""
-    datalist, described = _described(run, folder)
-    pairs = (
-        (read_image(datalist.parent / one["image"]), read_image(datalist.parent / one["label"]))
-        for one in described["validation"]
-    )
-    return [pair for pair in pairs if 1 in np.unique(sitk.GetArrayViewFromImage(pair[1]))]
+def mr_card(
+    task: str,
+    model: Model,
+    training: str,
+    cases: Mapping[str, int],
+    validation: list[tuple[sitk.Image, sitk.Image]],
+) -> ModelCard:
+    """The card of a trained model, with the cut that does best on the validation cases.
 
-
-def _described(run: Run, folder: Path) -> tuple[Path, dict[str, Any]]:
-    if run.recipe.synthesis is None:
-        raise InputError(
-            "run-not-shipped",
-            f"The training in {folder} made no cases of its own.",
-            "Give one of the recipes lesion and tumor.",
-        )
-    datalist = folder / "made" / f"{run.recipe.synthesis.task}.json"
-    return datalist, json.loads(datalist.read_text(encoding="utf-8"))
-
-
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.command()
-def write(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
-) -> None:
-    """Choose threshold and smallest component on the validation cases, and write the bundle."""
-    run = read_run(folder)
-    _, described = _described(run, folder)
-    model = load_model(folder / "model")
-    scores = cut_scores(model, validation_cases(run, folder))
+    Args:
+        task: ``"lesion"`` or ``"tumor"``.
+        model: that the training wrote.
+        training: see :func:`shipped_card`.
+        cases: see :func:`shipped_card`.
+        validation: images and labels that show something.
+    """
+    scores = cut_scores(model, validation)
     for (threshold, smallest), score in scores.items():
         told = f"threshold {threshold}, components of at least {smallest:g} mm3"
         print(f"{told}: mean of Dice and F1 {score:.4f}", flush=True)
     best = max(scores, key=lambda cut: scores[cut])
-    made = Counter(
-        "phantoms"
-        if "phantom" in one["about"] or "procedural" in one["about"]
-        else "scans with implants or lesions of their own"
-        for one in described["training"]
-    )
-    assert run.recipe.synthesis is not None
-    log = (folder / "fold_0" / "log.csv").read_text(encoding="utf-8").splitlines()
-    steps, seconds = log[-1].split(",")[:2]
-    training = (
-        f"Trained for {steps} steps, {float(seconds) / 3600:.1f} hours of one processor core."
-    )
-    card = shipped_card(run.recipe.synthesis.task, model.card, training, made)
     figures = {"validation cases (made)": {"mean_of_dice_and_f1": round(scores[best], 3)}}
     cut = {"threshold": best[0], "smallest_mm3": best[1], "connectivity": 26}
-    card = card.model_copy(update={**cut, "metrics": figures})
-    write_bundle(output, model.network, card)
-
-
-@app.command()
-def record(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    metrics: Annotated[Path, typer.Argument(help="JSON: test set, metric, figure.")],
-) -> None:
-    """Write the card anew, with these figures beside those of the validation."""
-    add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
-
-
-if __name__ == "__main__":
-    app()
+    card = shipped_card(task, model.card, training, cases)
+    return card.model_copy(update={**cut, "metrics": figures})

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from imbalanceseg.planning.imbalance import Sampling, Share, WeightName
 from imbalanceseg.planning.plan import Preset
@@ -158,7 +166,7 @@ class Synthesis(_Frozen):
         seed: of the first case.
     """
 
-    task: Literal["lesion", "tumor"]
+    task: Literal["airway", "lesion", "tumor"]
     cases: PositiveInt
     validation_cases: PositiveInt
     seed: Annotated[int, Field(ge=0)] = 0
@@ -180,6 +188,8 @@ class Recipe(_Frozen):
         sampling: where patches are taken; the plan's when None.
         spacing_mm: that images are resampled to, along the network's axes, of which the one across
             thick slices comes first; the plan's when None.
+        intensity_range: lowest and highest intensity, which become 0 and 1; what lies beyond is
+            clipped. The plan's normalisation when None.
         patch: voxels along each axis; the plan's when None.
         batch: patches of a step; the plan's when None.
         gradient_clip: largest norm of the gradient.
@@ -208,6 +218,7 @@ class Recipe(_Frozen):
     spacing_mm: Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)] | None = (
         None
     )
+    intensity_range: tuple[float, float] | None = None
     patch: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)] | None = None
     batch: PositiveInt | None = None
     gradient_clip: PositiveFloat = 12.0
@@ -218,3 +229,10 @@ class Recipe(_Frozen):
     hard_skeleton_every: PositiveInt = 1000
     judge_mirrored: bool = True
     precision: Literal["auto", "float32"] = "auto"
+
+    @field_validator("intensity_range")
+    @classmethod
+    def _darkest_first(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends and ends[0] >= ends[1]:
+            raise ValueError("the lowest value does not lie below the highest")
+        return ends

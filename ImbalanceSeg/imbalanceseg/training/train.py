@@ -22,7 +22,7 @@ from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
 from imbalanceseg.planning.dataset import Dataset, open_dataset
 from imbalanceseg.planning.fingerprint import Fingerprint, fingerprint
-from imbalanceseg.planning.plan import Plan, make_plan, with_patch
+from imbalanceseg.planning.plan import Plan, make_plan, with_patch, with_range
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
@@ -34,7 +34,7 @@ from imbalanceseg.training.build import (
     training_patch,
 )
 from imbalanceseg.training.distributed import Ranks, joined_ranks
-from imbalanceseg.training.made_set import make_set
+from imbalanceseg.training.made_set import MADE, make_set
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
@@ -135,6 +135,8 @@ def start_run(
     found = fingerprint(described, progress=progress)
     _require_cases_for(folds, described, found)
     plan = make_plan(described, found, memory_gb, recipe.preset, recipe.spacing_mm)
+    if recipe.intensity_range:
+        plan = with_range(plan, *recipe.intensity_range)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
     _require_same_axes(plan, recipe, recipe_name)
@@ -303,7 +305,7 @@ def _opened(
     path: Path, recipe: Recipe, numbered: bool, folder: Path, progress: ProgressCallback
 ) -> Dataset:
     if recipe.synthesis is not None:
-        path = make_set(recipe.synthesis, path, folder / "made", progress)
+        path = make_set(recipe.synthesis, path, folder / MADE, progress)
     return open_dataset(path, numbered)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
-from imbalanceseg.networks.blocks import FixedNorm3d, set_statistics
+from imbalanceseg.networks.blocks import FixedNorm, set_statistics
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
@@ -194,7 +194,7 @@ class Trainer:
     def _set_statistics(self) -> None:
         """Of fixed norms, from the first patches; the same in all ranks, whose batches differ."""
         state = self.state
-        if any(isinstance(module, FixedNorm3d) for module in state.network.modules()):
+        if any(isinstance(module, FixedNorm) for module in state.network.modules()):
             batches = (self.source.batch(n, 1, 0) for n in range(_PATCHES_FOR_STATISTICS))
             images = (b.image.to(self.device, memory_format=self.layout) for b in batches)
             set_statistics(state.network, images)

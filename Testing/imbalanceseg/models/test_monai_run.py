@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 
 from imbalanceseg.geometry import Grid, resample
-from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
@@ -164,6 +164,33 @@ def test_runner_agrees_on_several_classes_and_channels(tmp_path: Path) -> None:
     assert set(np.unique(ours)) == {0, 1, 2}
     assert min((ours == label).mean() for label in range(3)) > 0.02
     assert (ours == theirs).mean() > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lesion", "tumor"])
+def test_runner_agrees_on_a_shipped_model(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("fire", reason="monai[fire] is not installed")
+    pytest.importorskip("ignite", reason="monai[ignite] is not installed")
+    from imbalanceseg import segment
+    from imbalanceseg.synthesis.lesions import lesion_phantom
+    from imbalanceseg.synthesis.tumor import tumor_phantom
+
+    model = load_model(name)
+    if name == "lesion":
+        scan, reference = lesion_phantom(3, shape=(72, 96, 80), difficulty=0.1)
+    else:
+        grid = {"spacing_mm": (1.0, 1.0, 4.0), "shape": (20, 128, 128)}
+        scan, reference = tumor_phantom(7, "glioma", difficulty=0.1, **grid)
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    sitk.WriteImage(scan, str(images / "scan.nii.gz"))
+    run_monai(model.path, images, labels)
+    theirs = sitk.ReadImage(str(labels / "scan_labels.nii.gz"))
+    assert Grid.of(theirs).same_as(Grid.of(reference), tolerance_mm=1e-2)
+    ours = sitk.GetArrayFromImage(segment(scan, model, device="cpu", maps=()).labels) > 0
+    found = sitk.GetArrayFromImage(theirs) > 0
+    assert ours.sum() > 50
+    assert 2 * np.sum(ours & found) / (ours.sum() + found.sum()) > 0.9
 
 
 def test_runner_resamples_to_the_same_grid(tmp_path: Path, make_card: Any) -> None:

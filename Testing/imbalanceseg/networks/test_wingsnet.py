@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from imbalanceseg.errors import InputError
+from imbalanceseg.errors import InputError, ModelError
 from imbalanceseg.losses import GroupSupervision, create_loss
 from imbalanceseg.networks import WingsNet
 from imbalanceseg.networks.wingsnet import GroupHead, WingsNetOutput, channel_drop_scale
@@ -42,6 +42,22 @@ def test_parameter_count_and_shapes(image: Tensor) -> None:
     assert output.decoding.shape == output.encoding.shape == (2, 1, *SIZE)
     several = network(in_channels=2, out_channels=3).eval()
     assert several(torch.randn(1, 2, 16, 16, 8)).shape == (1, 3, 16, 16, 8)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5, 2.0])
+def test_a_network_of_another_width_has_so_many_channels_more_or_fewer(width):
+    net, whole = WingsNet(width=width), WingsNet()
+    for block, paper in zip(
+        (*net.encoder, *net.decoder), (*whole.encoder, *whole.decoder), strict=True
+    ):
+        assert block.conv.out_channels == width * paper.conv.out_channels
+    assert net.eval()(torch.rand(1, 1, 16, 16, 16)).shape == (1, 1, 16, 16, 16)
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, 0.1, 5.0, float("nan")])
+def test_a_width_that_leaves_no_network_is_refused(width):
+    with pytest.raises(ModelError, match="times as wide"):
+        WingsNet(width=width)
 
 
 def test_layer_table() -> None:

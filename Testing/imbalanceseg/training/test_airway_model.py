@@ -1,22 +1,32 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from imbalanceseg.models.bundle import load_model
+from imbalanceseg.labels import AIRWAY_TREE
+from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.card import ModelCard
 from imbalanceseg.networks.wingsnet import WingsNet
+from imbalanceseg.synthesis.airway import ct_over
 from imbalanceseg.training import airway_model
-from imbalanceseg.training.airway import read_recipe
-from imbalanceseg.training.airway_model import ThresholdScore, airway_card, best_sparsity
+from imbalanceseg.training.airway_model import (
+    ThresholdScore,
+    airway_card,
+    best_sparsity,
+    shipped_card,
+)
 
 
 @pytest.fixture
 def network() -> WingsNet:
     torch.manual_seed(3)
     return WingsNet().eval()
+
+
+@pytest.fixture
+def trained(make_card) -> ModelCard:
+    """The card that a training of one CT channel writes."""
+    return make_card(name="made", spacing_mm=(1.0, 1.0, 1.0))
 
 
 def test_the_balance_of_a_threshold_weighs_finding_and_leaking_alike():
@@ -40,38 +50,42 @@ def test_the_chosen_sparsity_ranks_errors_at_least_as_well_as_the_others(network
     assert 0 <= area <= 1
 
 
-def test_the_card_names_every_chest_that_was_trained_on_and_no_other():
-    recipe = read_recipe()
-    card = airway_card(recipe, 0.4, 0.6, {"somewhere": {"dice": 0.5}}, tile_invariant=False)
-    real, grown = card.training_data
-    assert real.cases == len(recipe.patients)
-    assert grown.note == f"Seeds {', '.join(map(str, recipe.grown_seeds))}."
-    assert (card.threshold, card.hardness.sparsity) == (0.4, 0.6)
-    assert card.metrics == {"somewhere": {"dice": 0.5}}
+def test_how_it_is_fed_stays_and_its_words_are_its_own(trained):
+    cases = {"pieces of grown chests": 2, "pieces of real anatomy": 1}
+    card = shipped_card(trained, "Trained for 5 steps.", cases)
+    assert ModelCard.model_validate(card.model_dump()) == card
+    assert (card.name, card.modality, card.segments) == ("airway", "CT", (AIRWAY_TREE,))
+    assert card.spacing_mm == trained.spacing_mm
+    assert card.channels[0].normalization == trained.channels[0].normalization
+    assert (card.channels[0].name, card.channels[0].unit) == ("CT", "HU")
+    assert card.limitations[0] == (
+        "Trained for 5 steps. Cases learned from: 2 pieces of grown chests, "
+        "1 pieces of real anatomy."
+    )
+    assert card.not_for_clinical_use
 
 
 @pytest.mark.slow
-def test_weights_become_a_bundle_with_settings_chosen_on_validation(
-    network, anatomies, tiny_recipe, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(airway_model, "read_recipe", lambda: tiny_recipe)
+def test_settings_are_chosen_on_validation(trained, network, small_chest, tmp_path, monkeypatch):
     monkeypatch.setattr(airway_model, "_THRESHOLDS", (0.01, 0.999))
     monkeypatch.setattr(airway_model, "_SPARSITIES", (0.5,))
-    weights, metrics = tmp_path / "airway.safetensors", tmp_path / "metrics.json"
-    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, weights)
-    metrics.write_text(json.dumps({"a scan": {"dice": 0.25}}))
-    airway_model.choose(weights, tmp_path / "bundle", anatomies)
-    chosen = load_model(tmp_path / "bundle")
-    airway_model.record(tmp_path / "bundle", metrics)
-    model = load_model(tmp_path / "bundle")
-    model.verify()
-    assert model.card.weights == chosen.card.weights
-    assert (model.card.threshold, model.card.hardness) == (
-        chosen.card.threshold,
-        chosen.card.hardness,
+
+    def with_network(path, card):
+        model = Model(path, card)
+        model.networks = (network,)
+        return model
+
+    monkeypatch.setattr(airway_model, "Model", with_network)
+    card = airway_card(
+        with_network(tmp_path, trained),
+        "Trained for 5 steps.",
+        {},
+        [ct_over(small_chest, 1)],
+        [small_chest],
     )
-    assert model.card.threshold in (0.01, 0.999)
-    assert model.card.metrics["a scan"] == {"dice": 0.25}
-    measured = model.card.metrics["validation chests (synthetic)"]
+    assert card.threshold in (0.01, 0.999)
+    assert card.hardness.sparsity == 0.5
+    measured = card.metrics["validation chests (synthetic)"]
     assert set(measured) == {"tree_length_detected", "branches_detected", "precision", "dice"}
-    assert 0 <= model.card.metrics["validation patches"]["hardness_auroc"] <= 1
+    pieces = card.metrics["validation pieces (synthetic)"]
+    assert 0 <= pieces["pruning_hardness_auroc"] <= 1

@@ -78,6 +78,6 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
     assert caught.value.code == "dataset-missing"
 
 
-@pytest.mark.parametrize("task", ["lesion", "tumor"])
+@pytest.mark.parametrize("task", ["airway", "lesion", "tumor"])
 def test_the_shipped_recipe_makes_its_own_cases(task):
     assert read_recipe(task).synthesis.task == task

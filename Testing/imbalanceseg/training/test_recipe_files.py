@@ -31,7 +31,7 @@ PAPERS = {
     "vnet",
     "wingsnet",
 }
-SHIPPED_MODELS = {"lesion", "tumor"}
+SHIPPED_MODELS = {"airway", "lesion", "tumor"}
 DOCUMENTED = Path(recipe_files.__file__).parents[3] / "Docs" / "recipes.md"
 
 GOOD = """\
@@ -210,6 +210,12 @@ def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
             "augmentation: the smallest factor of zoom_range is larger than the largest.",
         ),
         (
+            "patch: [16, 64, 64]",
+            "intensity_range: [400, -1000]",
+            14,
+            "intensity_range: the lowest value does not lie below the highest.",
+        ),
+        (
             "[0.8, 1.2]",
             "[0.8]",
             12,
@@ -309,7 +315,10 @@ def test_a_fault_is_told_with_its_line(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("network: {settings: {width: 3}}", "allowed: features, kernels, out_channels, strides."),
+        (
+            "network: {settings: {width: 3}}",
+            "allowed: features, kernels, norm, out_channels, strides.",
+        ),
         ("loss: {weight: border}", "loss.weight is 'border'; allowed where the plan chooses: none"),
         ("loss: {settings: {alpha: 1}}", "loss.settings.alpha is unknown; "),
         ("supervision: {kind: group}", "allowed with the network plan: output, deep."),
@@ -393,7 +402,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ("name", "code", "words"),
     [
         ("unte", "recipe-unknown", "nearest allowed: unet"),
-        ("", "recipe-unknown", "allowed: blob-lesion"),
+        ("", "recipe-unknown", "allowed: airway, blob-lesion"),
         ("nowhere.yaml", "yaml-missing", "nowhere.yaml"),
         ("/nowhere/unet", "yaml-missing", "/nowhere/unet"),
         ("/", "yaml-unreadable", "cannot be read"),
