@@ -25,6 +25,7 @@ from imbalanceseg.cli import (
     demo,
     doctor,
     finetune,
+    hard,
     models,
     phantom,
     plan,
@@ -52,6 +53,7 @@ app.command("suggest")(suggest.suggest)
 app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("hard")(hard.hard)
 app.command("evaluate")(data.evaluate)
 app.command("dicom-seg")(data.dicom_seg)
 app.add_typer(models.app, name="models")

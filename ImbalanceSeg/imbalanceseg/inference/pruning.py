@@ -7,10 +7,15 @@ voxel-wise form is ours.
 from __future__ import annotations
 
 import copy
+import hashlib
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.utils import prune
+
+if TYPE_CHECKING:
+    from imbalanceseg.models.bundle import Model
 
 
 def pruned_copy(network: nn.Module, sparsity: float) -> nn.Module:
@@ -35,3 +40,23 @@ def pruned_copy(network: nn.Module, sparsity: float) -> nn.Module:
     for module, name in kernels:
         prune.remove(module, name)
     return weakened.eval()
+
+
+def pruned_model(model: Model, sparsity: float) -> Model:
+    """The model with weakened copies of its networks, in memory only; see :func:`pruned_copy`.
+
+    Its card names other weights, so that nothing that was kept of the whole model, such as a
+    converted network, is taken for it.
+    """
+    weakened = tuple(pruned_copy(network, sparsity) for network in model.networks)
+    weights = tuple(
+        one.model_copy(update={"sha256": _told_apart(one.sha256, sparsity)})
+        for one in model.card.weights
+    )
+    pruned = type(model)(model.path, model.card.model_copy(update={"weights": weights}))
+    pruned.networks = weakened
+    return pruned
+
+
+def _told_apart(sha256: str, sparsity: float) -> str:
+    return hashlib.sha256(f"{sha256} without {sparsity:.6f}".encode()).hexdigest()

@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imbalanceseg.io import atomic_path, write_text
+from imbalanceseg.reporting.page import page, table
 
 if TYPE_CHECKING:
     from imbalanceseg.planning.plan import Plan
     from imbalanceseg.training.outcome import Member, Outcome
-
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#222}table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .7rem;"
-    "border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td.n{text-align:right;"
-    "font-variant-numeric:tabular-nums}img{max-width:100%}.warn{background:#fff3cd;padding:.5rem "
-    "1rem;border-radius:4px}"
-)
 
 
 def write_training_report(
@@ -120,29 +113,17 @@ def _page(
         f"<p>Recipe {html.escape(recipe_name)}, {outcome.training_cases} cases.</p>",
         f'<img alt="loss and Dice" src="data:image/png;base64,{picture}">',
         "<h2>On held-out cases</h2>",
-        _table(("class", "Dice", "with mirrored copies"), classes),
+        table(("class", "Dice", "with mirrored copies"), classes),
         f"<p>{html.escape(after)}</p>",
         *(f"<p>{html.escape(sentence)}</p>" for sentence in outcome.limitations),
         "<h2>How it went</h2>",
-        _table(("network", "iterations", "time", "best at", "end"), steps),
+        table(("network", "iterations", "time", "best at", "end"), steps),
         "<h2>What it was trained with, and why</h2>",
-        _table(("decision", "value", "why"), used),
+        table(("decision", "value", "why"), used),
         "<h2>Held-out cases, worst first, before post-processing</h2>",
-        _table(("case", *names), cases),
+        table(("case", *names), cases),
     ]
-    title = html.escape(f"Training on {plan.dataset}")
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return (
-        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return page(f"Training on {plan.dataset}", parts)
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

@@ -37,6 +37,8 @@ class Standing:
         loss_sum: of the steps since the last validation.
         loss_steps: how many these are.
         plateau: see :class:`~imbalanceseg.training.schedule.Plateau`.
+        case_weights: see :class:`~imbalanceseg.training.patches.PatchSource`.
+        looks: how often they were found.
         ended: why nothing is left to do; empty while there is.
         notes: what a reader of the report should know.
     """
@@ -50,6 +52,8 @@ class Standing:
     loss_sum: float = 0.0
     loss_steps: int = 0
     plateau: Plateau = field(default_factory=Plateau)
+    case_weights: dict[str, float] = field(default_factory=dict)
+    looks: int = 0
     ended: str = ""
     notes: list[str] = field(default_factory=list)
 

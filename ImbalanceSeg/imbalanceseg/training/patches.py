@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -43,23 +43,34 @@ class PatchBatch:
         components: int32 ``[B, 1, ...]``, number of the component in its case; 0 on background.
         weight: float32 ``[B, 1, ...]``, what the loss takes as ``weight``, 0 where unlabelled; None
             for none.
+        importance: float32 ``[B]``, how much each patch counts in the loss; None where all count
+            alike.
     """
 
     image: Tensor
     label: Tensor
     components: Tensor
     weight: Tensor | None = None
+    importance: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> PatchBatch:
         """The batch with every tensor changed."""
-        weight = None if self.weight is None else change(self.weight)
-        return PatchBatch(change(self.image), change(self.label), change(self.components), weight)
+        weight, importance = (
+            None if part is None else change(part) for part in (self.weight, self.importance)
+        )
+        image, label, components = map(change, (self.image, self.label, self.components))
+        return PatchBatch(image, label, components, weight, importance)
+
+    def alone(self, number: int) -> PatchBatch:
+        """A batch of one of the patches, which counts as much as any."""
+        one = replace(self, importance=None)
+        return one.each(lambda part: part[number : number + 1])
 
 
 class PatchSource:
     """Draws patches from prepared cases, placed and changed at random.
 
-    A batch depends on nothing but the arguments, ``iteration``, ``rank`` and ``hard_places``, so
+    A batch depends on nothing but the arguments, ``iteration``, ``rank`` and the attributes, so
     batches may be asked for in any order, by several threads at once, and come out the same after
     an interruption.
 
@@ -83,6 +94,9 @@ class PatchSource:
         hard_places: voxels ``[n, axes]`` by name of the case, drawn from by
             ``sampling.hard_skeleton``; where a case has none, its whole centreline is. Replace the
             dictionary, rather than change it, while no other thread asks for batches.
+        case_weights: by name of the case, 1 for those that are not named: how often patches are
+            taken from it, against the others. Replace it likewise.
+        importances: as ``case_weights``: how much the patches of a case count in the loss.
 
     Raises:
         InputError: there are no cases, or the patch has another number of axes than they have.
@@ -113,6 +127,8 @@ class PatchSource:
                 "Give one number of voxels for each axis, or leave the patch to the plan.",
             )
         self.hard_places: dict[str, NDArray[np.int32]] = {}
+        self.case_weights: dict[str, float] = {}
+        self.importances: dict[str, float] = {}
         self._cases = list(cases)
         self._patch = np.array(patch)
         self._sampling = sampling
@@ -146,14 +162,18 @@ class PatchSource:
             self._drawn(np.random.default_rng([self._seed, iteration, rank, number]))
             for number in range(count)
         ]
-        image, label, components, weight = (torch.stack(part) for part in zip(*parts, strict=True))
-        if self._weight == "none":
-            return PatchBatch(image, label[:, None], components[:, None])
+        numbers, *tensors = zip(*parts, strict=True)
+        image, label, components, weight = (torch.stack(part) for part in tensors)
+        importance = None
+        if self.importances:
+            names = [self._cases[number].name for number in numbers]
+            importance = torch.tensor([self.importances.get(name, 1.0) for name in names])
         weight.masked_fill_(label[:, None] == UNLABELLED, 0)
-        return PatchBatch(image, label[:, None], components[:, None], weight)
+        weights = None if self._weight == "none" else weight
+        return PatchBatch(image, label[:, None], components[:, None], weights, importance)
 
-    def _drawn(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Image ``[C, ...]``, label and components ``[...]``, weight ``[0 or 1, ...]``."""
+    def _drawn(self, draw: np.random.Generator) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
+        """Number of the case, image ``[C, ...]``, label and components ``[...]``, weight."""
         which, start = self._place(draw)
         geometry = draw_geometry(
             self._augmentation, self._patch.tolist(), self._spacing_mm, self._anisotropic, draw
@@ -175,7 +195,7 @@ class PatchSource:
             own, others = (self._quantiles(n) for n in (which, other + (other >= which)))
             image = torch.stack([with_quantiles(*x) for x in zip(image, own, others, strict=True)])
         image = vary_intensities(image, self._augmentation, self._in_plane, draw)
-        return image, label, components, weight
+        return which, image, label, components, weight
 
     def _place(self, draw: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
         """Number of a case and where the patch starts in it, below 0 in a case that is smaller."""
@@ -184,12 +204,13 @@ class PatchSource:
         chosen = int(np.searchsorted(shares, draw.random(), side="right"))
         kind = kinds[chosen] if chosen < len(kinds) else "anywhere"
         counts = np.array([len(numbers) for numbers in self._numbers.get(kind, ())])
+        attended = np.array([self.case_weights.get(case.name, 1.0) for case in self._cases])
         if not counts.any():
-            which = int(draw.integers(len(self._cases)))
+            alike = not self.case_weights
+            which = int(draw.integers(len(self._cases)) if alike else _chosen(draw, attended))
             room = np.array(self._cases[which].shape) - self._patch
             return which, np.where(room >= 0, draw.integers(0, np.maximum(room, 0) + 1), room // 2)
-        weight = counts if kind == "instance" else counts > 0
-        which = int(draw.choice(len(counts), p=weight / weight.sum()))
+        which = _chosen(draw, attended * (counts if kind == "instance" else counts > 0))
         case = self._cases[which]
         if kind == "hard_skeleton":
             rows = self._hard(which)
@@ -265,6 +286,10 @@ class PatchSource:
             # Two threads may both compute it, which costs less than one that holds up all others.
             found = self._kept[name, which] = make()
         return found
+
+
+def _chosen(draw: np.random.Generator, weight: NDArray[np.float64]) -> int:
+    return int(draw.choice(len(weight), p=weight / weight.sum()))
 
 
 def _case_quantiles(case: PreparedCase) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from imbalanceseg.planning.imbalance import Sampling, Share, WeightName
 from imbalanceseg.planning.plan import Preset
+from imbalanceseg.training.hard_samples import SPARSITIES
 
 
 class _Frozen(BaseModel):
@@ -172,6 +173,26 @@ class Synthesis(_Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class HardSamples(_Frozen):
+    """Attend to the cases on which weakened copies of the network disagree with it.
+
+    Attributes:
+        sparsities: share of the weights that each copy lacks.
+        strength: the hardest case weighs ``1 + strength`` times the easiest.
+        after: share of the training before which all cases weigh alike: copies of a network that
+            has learned little disagree everywhere.
+        every: share of the training between two looks.
+        use: what the weights change: how often patches are taken from a case, how much they count
+            in the loss, or both.
+    """
+
+    sparsities: Annotated[tuple[Share, ...], Field(min_length=1)] = SPARSITIES
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    after: Share = 0.5
+    every: Annotated[float, Field(gt=0, le=1)] = 0.1
+    use: Literal["sampling", "loss", "both"] = "sampling"
+
+
 class Recipe(_Frozen):
     """Everything about a training that the plan of a dataset does not decide.
 
@@ -200,6 +221,8 @@ class Recipe(_Frozen):
             never.
         hard_skeleton_every: iterations between two searches for missed centreline voxels, where
             ``sampling.hard_skeleton`` asks for them.
+        hard_samples: see :class:`HardSamples`; ``"on"`` for its defaults, ``"off"`` to weigh all
+            cases alike.
         judge_mirrored: whether a training that mirrors also judges averages over mirrored copies in
             the end, which takes eight times as long again in three dimensions.
         precision: ``"auto"`` for bfloat16 where the hardware has it.
@@ -227,8 +250,16 @@ class Recipe(_Frozen):
     validate_every: PositiveInt | None = None
     early_stopping: PositiveInt | None = None
     hard_skeleton_every: PositiveInt = 1000
+    hard_samples: HardSamples | Literal["on", "off"] = "off"
     judge_mirrored: bool = True
     precision: Literal["auto", "float32"] = "auto"
+
+    @property
+    def attended(self) -> HardSamples | None:
+        """How hard samples are attended to; None where they are not."""
+        if self.hard_samples == "on":
+            return HardSamples()
+        return None if self.hard_samples == "off" else self.hard_samples
 
     @field_validator("intensity_range")
     @classmethod

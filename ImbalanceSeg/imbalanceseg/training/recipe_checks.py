@@ -43,7 +43,8 @@ def allowed_by(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str
         item = (schema.get("prefixItems") or [schema.get("items", {})])[0]
         least, most = schema.get("minItems"), schema.get("maxItems")
         count = f" of {least}" if least is not None else ""
-        count += f" or {most}" if count and most != least else ""
+        if count and most != least:
+            count = f" of at least {least}" if most is None else f"{count} or {most}"
         return f"a list{count}, each item {allowed_by(item, definitions)}"
     if kind == "object":
         keys = ", ".join(schema.get("properties", ()))

@@ -114,7 +114,14 @@ class StepLoss(nn.Module):
         self.kind = supervision.kind
 
     def forward(self, output: Any, batch: PatchBatch) -> Tensor:
-        """Scalar loss, in float32."""
+        """Scalar loss, in float32; where patches have an importance, the mean weighted by it."""
+        if batch.importance is None:
+            return self._of(output, batch)
+        count = len(batch.importance)
+        losses = [self._of(_alone(output, n), batch.alone(n)) for n in range(count)]
+        return (batch.importance * torch.stack(losses)).sum() / batch.importance.sum()
+
+    def _of(self, output: Any, batch: PatchBatch) -> Tensor:
         if self.kind == "output":
             output = _finest(output)
         maps: dict[str, Tensor] = {}
@@ -132,6 +139,15 @@ def _finest(output: Any) -> Tensor:
         return output
     first: Tensor = output[0]
     return first
+
+
+def _alone(output: Any, number: int) -> Any:
+    """Of whatever a network gives in training mode, one sample's part."""
+    if isinstance(output, Tensor):
+        return output[number : number + 1]
+    if hasattr(output, "_fields"):
+        return type(output)(*(_alone(part, number) for part in output))
+    return [_alone(part, number) for part in output]
 
 
 def _plain(output: Any) -> Any:

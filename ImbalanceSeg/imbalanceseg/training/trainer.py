@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
+from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.networks.blocks import FixedNorm, set_statistics
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
@@ -42,6 +43,7 @@ from imbalanceseg.training.checkpoint import (
     save_weights,
 )
 from imbalanceseg.training.distributed import Ranks
+from imbalanceseg.training.hard_samples import disagreement, sample_weights
 from imbalanceseg.training.hard_skeleton import missed_centreline
 from imbalanceseg.training.log import TrainingLog
 from imbalanceseg.training.patches import PatchBatch, PatchSource
@@ -65,6 +67,7 @@ _VALIDATIONS = 40
 _CHECKPOINT_SECONDS = 120.0
 _MOST_WORKERS = 8
 _PATCHES_FOR_STATISTICS = 24
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Trainer:
             loss.weight,
         )
         self.source.hard_places = self.state.hard_places
+        self._attend()
         if self.standing.iteration == 0:
             self._set_statistics()
         self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
@@ -157,6 +161,7 @@ class Trainer:
         with kept_memory(), Prefetcher(self._batch, workers) as batches, self.log:
             while not self.standing.ended:
                 self._look_for_hard_places(batches)
+                self._look_for_hard_cases(batches)
                 recent.append(self._fitting_step(batches))
                 self.standing.iteration += 1
                 seconds = self.ranks.agree([before + time.monotonic() - started])[0]
@@ -368,6 +373,35 @@ class Trainer:
         self.state.network.train()
         self.state.hard_places = self.source.hard_places = found
         batches.forget()
+
+    def _look_for_hard_cases(self, batches: Prefetcher[PatchBatch]) -> None:
+        hard, standing = self.recipe.attended, self.standing
+        if hard is None or self._share() < hard.after + standing.looks * hard.every - _ROUNDING:
+            return
+        network, names = self.state.average, [case.name for case in self.split.training]
+        network.eval()
+        copies = [pruned_copy(network, sparsity) for sparsity in hard.sparsities]
+        found = []
+        for case in self.split.training:
+            dense, *weakened = (
+                labels_of(case_probability([one], case, self.patch, self.device))
+                for one in (network, *copies)
+            )
+            found.append(disagreement(dense, weakened))
+        self.state.network.train()
+        weights = sample_weights(found, hard.strength).tolist()
+        standing.case_weights = dict(zip(names, weights, strict=True))
+        standing.looks += 1
+        self._attend()
+        batches.forget()
+
+    def _attend(self) -> None:
+        """Let patches be drawn, or count, by how hard their cases were found."""
+        hard, weights = self.recipe.attended, self.standing.case_weights
+        if hard is not None and hard.use in ("sampling", "both"):
+            self.source.case_weights = weights
+        if hard is not None and hard.use in ("loss", "both"):
+            self.source.importances = weights
 
     def _tell(self) -> None:
         standing, budget = self.standing, self.budget

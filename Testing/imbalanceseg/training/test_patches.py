@@ -456,3 +456,36 @@ def test_real_cases(data_folder: Path, tmp_path: Path) -> None:
         means.append([float(batch.image[batch.label == n].mean()) for n in (0, 1, 2)])
     np.testing.assert_allclose(means[0], means[1], atol=0.25)
     assert abs(means[0][0] - means[0][1]) > 0.5
+
+
+class TestHardCases:
+    def test_a_case_is_drawn_from_as_often_as_it_weighs(self, two: list[PreparedCase]) -> None:
+        for sampling in (Sampling(), Sampling(foreground=1.0)):
+            one = source(two, sampling=sampling)
+            one.case_weights = {two[0].name: 1.5, two[1].name: 0.5}
+            drawn = [one._place(np.random.default_rng(n))[0] for n in range(800)]
+            assert np.mean(np.array(drawn) == 0) == pytest.approx(0.75, abs=0.05)
+
+    def test_components_stay_equally_likely_within_their_cases(
+        self, two: list[PreparedCase]
+    ) -> None:
+        one = source(two, sampling=Sampling(instance=1.0))
+        one.case_weights = {two[0].name: 3.0}
+        drawn = [one._place(np.random.default_rng(n))[0] for n in range(800)]
+        assert np.mean(np.array(drawn) == 0) == pytest.approx(0.5, abs=0.06)
+
+    def test_without_weights_batches_are_what_they_were(self, two: list[PreparedCase]) -> None:
+        before, after = source(two), source(two)
+        after.case_weights = {}
+        assert same(before.batch(3, 4), after.batch(3, 4))
+        assert before.batch(3, 4).importance is None
+
+    def test_a_patch_counts_as_much_as_its_case(self, two: list[PreparedCase]) -> None:
+        one = source(two, sampling=Sampling(foreground=1.0))
+        one.importances = {two[0].name: 2.0}
+        batch = one.batch(0, 12)
+        assert batch.importance is not None
+        of_first = (batch.label == 1).flatten(1).any(1)
+        assert batch.importance.tolist() == [2.0 if first else 1.0 for first in of_first]
+        assert batch.alone(3).importance is None
+        assert torch.equal(batch.alone(3).image, batch.image[3:4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -52,6 +54,29 @@ class TestDeepSupervision:
 
 
 class TestStepLoss:
+    @pytest.mark.parametrize("kind", ["output", "deep"])
+    def test_importance_makes_a_weighted_mean(self, kind):
+        label = torch.randint(0, 2, (3, 1, 8, 8, 8)).to(torch.uint8)
+        outputs = [torch.randn(3, 1, n, n, n) for n in (8, 4)]
+        outputs = outputs if kind == "deep" else outputs[0]
+        loss = StepLoss(LossChoice(name="dice_ce"), Supervision(kind=kind))
+        plain = batch(label)
+        alone = [
+            loss([o[n : n + 1] for o in outputs] if kind == "deep" else outputs[n : n + 1],
+                 plain.alone(n))
+            for n in range(3)
+        ]  # fmt: skip
+        weighed = replace(plain, importance=torch.tensor([1.0, 0.0, 3.0]))
+        expected = (alone[0] + 3 * alone[2]) / 4
+        assert torch.allclose(loss(outputs, weighed), expected)
+
+    def test_equal_importance_is_none(self):
+        label = torch.randint(0, 2, (2, 1, 8, 8, 8)).to(torch.uint8)
+        logits = torch.randn(2, 1, 8, 8, 8)
+        loss = StepLoss(LossChoice(name="bce"), Supervision())
+        weighed = replace(batch(label), importance=torch.full((2,), 1.0))
+        assert torch.allclose(loss(logits, weighed), loss(logits, batch(label)))
+
     @pytest.mark.parametrize("channels", [1, 3])
     def test_cross_entropy_is_added_over_what_is_labelled(self, channels):
         label = torch.randint(0, max(2, channels), (1, 1, 6, 6, 6)).to(torch.uint8)

@@ -42,6 +42,12 @@ def begun(dataset, folder, recipe, **arguments):
     return folder
 
 
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
 def standing(folder):
     with safe_open(folder / "fold_0" / CHECKPOINT, "pt") as file:
         return json.loads(file.metadata()["standing"])
@@ -100,9 +106,34 @@ class TestAWholeTraining:
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+HARD = "hard_samples: {sparsities: [0.5], after: 0.2, every: 0.2, use: both}"
+
+
+def test_weights_follow_from_how_hard_cases_are(balls, small_recipe, tmp_path):
+    recipe = read_recipe(written(tmp_path, small_recipe.read_text() + HARD))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start_run(balls, folder, recipe, iterations=15)
+    train(folder, "cpu")
+    stood = standing(folder)
+    weights = list(stood["case_weights"].values())
+    assert len(weights) == 5
+    assert np.mean(weights) == pytest.approx(1)
+    assert max(weights) / min(weights) == pytest.approx(2)
+    assert stood["looks"] == 4
+
+
+@pytest.mark.parametrize(("word", "there"), [("on", True), ("off", False)])
+def test_hard_samples_are_switched_with_a_word(tmp_path, word, there):
+    recipe = read_recipe(written(tmp_path, f"hard_samples: {word}\n"))
+    assert (recipe.attended is not None) == there
+
+
 @pytest.mark.slow
-def test_goes_on_after_sigkill_as_if_nothing_had_been(balls, small_recipe, tmp_path):
-    arguments = (balls, "--recipe", small_recipe, "--iterations", 25, "--seed", 1)
+@pytest.mark.parametrize("more", ["", HARD])
+def test_goes_on_after_sigkill_as_if_nothing_had_been(balls, small_recipe, tmp_path, more):
+    recipe = written(tmp_path, small_recipe.read_text() + more)
+    arguments = (balls, "--recipe", recipe, "--iterations", 25, "--seed", 1)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished_here("train", *arguments, "-o", whole)
     process = command(*arguments, "-o", killed)
