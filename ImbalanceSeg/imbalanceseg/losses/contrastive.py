@@ -91,7 +91,7 @@ def anatomical_contrast(
     negatives: int = 512,
     hard_below: float = 0.97,
 ) -> Tensor:
-    """Draw hard voxels to the mean of their class, away from voxels of others, class by class alike.
+    """Draw hard voxels to the mean of their class and away from those of others.
 
     Of each class that is there, ``queries`` voxels of low confidence; the positive of all of them
     is the mean representation of the class, which gets no gradient. Negatives are voxels of other
