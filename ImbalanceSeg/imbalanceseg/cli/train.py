@@ -47,6 +47,10 @@ def train(
     memory: Annotated[
         float, typer.Option("--memory-gb", min=1, metavar="GB", help="Memory for training.")
     ] = 8.0,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Images without labels, if the recipe learns from them."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Same seed, same model.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")] = "auto",
     resume: Annotated[
@@ -88,6 +92,7 @@ def train(
                 iterations=iterations,
                 minutes=minutes,
                 memory_gb=memory,
+                unlabelled=unlabelled,
                 progress=tell,
             )
         if fold is not None and fold >= run.folds:
@@ -122,13 +127,18 @@ def _require_no_other_start(context: typer.Context, run: Run) -> None:
         "folds": run.folds,
         "instances": run.numbered,
         "memory": None,
+        "unlabelled": None if run.unlabelled is None else Path(run.unlabelled),
         "seed": run.seed,
     }
     for name, value in started.items():
         given, source = context.params[name], context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE":
             continue
-        same = read_recipe(given) == run.recipe if name == "recipe" else given == value
+        same = given == value
+        if name == "recipe":
+            same = read_recipe(given) == run.recipe
+        elif isinstance(given, Path):
+            same = given.resolve() == value
         if not same:
             option = "--memory-gb" if name == "memory" else f"--{name}"
             was = "" if value is None else f" (it was {value})"

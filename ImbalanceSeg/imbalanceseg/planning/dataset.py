@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,35 @@ def open_dataset(path: str | os.PathLike[str], numbered: bool = False) -> Datase
         groups = {name: (file,) for name, file in _images(path / "images")}
         return _paired(path, described, groups, path / "labels")
     raise InputError("dataset-layout", f"{path} has neither imagesTr nor images in it.", _LAYOUTS)
+
+
+def open_unlabelled(path: str | os.PathLike[str], like: Dataset) -> Dataset:
+    """Images to learn from without labels; labels that lie beside them are not looked at.
+
+    Args:
+        path: any layout of :func:`open_dataset`, or a folder with nothing but images. Where the
+            dataset has several channels, their files are named as nnU-Net names them.
+        like: the dataset with labels, whose channels these images have.
+
+    Raises:
+        InputError: no image is found.
+    """
+    path = Path(path)
+    if path.is_file() or any((path / part).is_dir() for part in ("imagesTr", "images")):
+        cases = open_dataset(path).cases
+    elif path.is_dir():
+        groups = _nnunet_images(path, {})
+        if len(like.channel_names) < 2:
+            groups = {name: (file,) for name, file in _images(path)}
+        cases = tuple(TrainingCase(name, files, None) for name, files in sorted(groups.items()))
+    else:
+        raise InputError("dataset-missing", f"There is no folder {path}.", _LAYOUTS)
+    if not cases:
+        raise InputError(
+            "dataset-empty", f"{path} holds no image to learn from.", "Give a folder of images."
+        )
+    bare = tuple(replace(case, label=None, fold=None) for case in cases)
+    return replace(like, name=f"{like.name} without labels", cases=bare)
 
 
 def read_case(dataset: Dataset, case: TrainingCase) -> CaseArrays:

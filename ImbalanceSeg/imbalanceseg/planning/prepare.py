@@ -125,6 +125,8 @@ def prepare(
     plan: Plan,
     folder: str | os.PathLike[str],
     progress: ProgressCallback | None = None,
+    *,
+    labelled: bool = True,
 ) -> list[PreparedCase]:
     """Prepare every labelled case, or take what was prepared before.
 
@@ -137,6 +139,7 @@ def prepare(
         plan: its plan.
         folder: where folders of prepared cases lie; must exist.
         progress: receives an event a case.
+        labelled: False for the cases without label instead, which become unlabelled throughout.
 
     Raises:
         InputError: a case cannot be read.
@@ -146,10 +149,10 @@ def prepare(
     _blosc2()
     progress = progress or ignore_progress
     root = Path(folder) / f"{_slug(dataset.name)}-{_digest(plan)}"
-    labelled = [case for case in dataset.cases if case.label is not None]
+    wanted = [case for case in dataset.cases if (case.label is not None) == labelled]
     ready = []
-    for done, case in enumerate(labelled):
-        progress(ProgressEvent("prepare", done, len(labelled), case.name))
+    for done, case in enumerate(wanted):
+        progress(ProgressEvent("prepare", done, len(wanted), case.name))
         target = root / _slug(case.name)
         shape = _complete(target, case)
         if shape is None:
@@ -159,12 +162,12 @@ def prepare(
             # Last: a case without it is not complete.
             write_json(target / "case.json", {"sources": _stamps(case), "shape": list(shape)})
         ready.append(PreparedCase(case.name, target, shape, case.fold))
-    progress(ProgressEvent("prepare", len(labelled), len(labelled)))
+    progress(ProgressEvent("prepare", len(wanted), len(wanted)))
     return ready
 
 
 def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
-    """Crop to what is not zero, normalise, resample and turn one labelled case.
+    """Crop to what is not zero, normalise, resample and turn one case; 255 without a label.
 
     Images are resampled with cubic splines, labels as the plan says, and thick slices are not
     mixed: see :func:`~imbalanceseg.preprocessing.regrid.steps_to`.
@@ -172,12 +175,14 @@ def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
     Source: Isensee et al., Nature Methods 18, 2021; there labels are resampled class by class,
     linearly today and with cubic splines at first, which has no meaning for 255.
     """
-    assert case.label is not None
+    whole = case.label
+    if whole is None:
+        whole = np.full(case.image.shape[1:], UNLABELLED, np.uint8)
     inside = np.any(case.image != 0, axis=0)
     box = nonzero_box(inside)
     channels = zip(case.image, plan.normalization, strict=True)
     image = np.stack([normalized(x[box], scheme, inside[box]) for x, scheme in channels])
-    label = _numbered(case.label[box], plan)
+    label = _numbered(whole[box], plan)
     components = _components(label, None if case.instances is None else case.instances[box])
     if case.grid is not None:
         start = [span.start for span in reversed(box)]

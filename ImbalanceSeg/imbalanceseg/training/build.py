@@ -127,9 +127,13 @@ def training_patch(plan: Plan, recipe: Recipe, network: nn.Module) -> tuple[int,
     return tuple(-(-n // m) * m for n, m in zip(wanted, multiples, strict=True))
 
 
-def build_optimizer(network: nn.Module, choice: OptimizerChoice) -> torch.optim.Optimizer:
-    """The optimiser of a recipe."""
-    parameters, rate, decay = network.parameters(), choice.learning_rate, choice.weight_decay
+def build_optimizer(
+    network: nn.Module, choice: OptimizerChoice, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser of a recipe, for a network and what is trained beside it."""
+    modules = [network] if beside is None else [network, beside]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    rate, decay = choice.learning_rate, choice.weight_decay
     if choice.name == "sgd":
         return torch.optim.SGD(
             parameters,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from imbalanceseg.errors import InputError
 from imbalanceseg.io import atomic_path
 from imbalanceseg.training.schedule import Plateau
+from imbalanceseg.training.unlabelled import UnlabelledLearning
 
 _FORMAT = "1"
 
@@ -38,6 +39,7 @@ class Standing:
         loss_steps: how many these are.
         plateau: see :class:`~imbalanceseg.training.schedule.Plateau`.
         case_weights: see :class:`~imbalanceseg.training.patches.PatchSource`.
+        unlabelled_weights: the same of cases without labels.
         looks: how often they were found.
         ended: why nothing is left to do; empty while there is.
         notes: what a reader of the report should know.
@@ -53,6 +55,7 @@ class Standing:
     loss_steps: int = 0
     plateau: Plateau = field(default_factory=Plateau)
     case_weights: dict[str, float] = field(default_factory=dict)
+    unlabelled_weights: dict[str, float] = field(default_factory=dict)
     looks: int = 0
     ended: str = ""
     notes: list[str] = field(default_factory=list)
@@ -79,6 +82,7 @@ class TrainingState:
         optimizer: of the network.
         standing: see :class:`Standing`.
         hard_places: see :class:`~imbalanceseg.training.patches.PatchSource`.
+        learning: what learns from unlabelled images beside the network; None without.
     """
 
     network: nn.Module
@@ -86,6 +90,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     standing: Standing
     hard_places: dict[str, NDArray[Any]] = field(default_factory=dict)
+    learning: UnlabelledLearning | None = None
 
 
 def save_checkpoint(state: TrainingState, path: Path) -> None:
@@ -96,6 +101,8 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
     tensors |= {f"optimizer.{k}": v for k, v in moments_of(state.optimizer).items()}
     for name, places in state.hard_places.items():
         tensors[f"hard.{name}"] = torch.from_numpy(places)
+    if state.learning is not None:
+        tensors |= {f"learning.{k}": v for k, v in state.learning.state_dict().items()}
     metadata = {"format": _FORMAT, "standing": json.dumps(asdict(state.standing))}
     write_tensors(tensors, path, metadata)
 
@@ -117,6 +124,8 @@ def load_checkpoint(state: TrainingState, path: str | os.PathLike[str]) -> None:
         if state.average is not state.network:
             state.average.load_state_dict(part_of(tensors, "average."))
         restore_moments(state.optimizer, part_of(tensors, "optimizer."))
+        if state.learning is not None:
+            state.learning.load_state_dict(part_of(tensors, "learning."))
         plateau = Plateau(**standing.pop("plateau"))
         state.standing = Standing(**standing, plateau=plateau)
         state.hard_places = {k: v.numpy() for k, v in part_of(tensors, "hard.").items()}

@@ -31,6 +31,10 @@ _QUANTILES = np.linspace(0, 1, 12)
 _READ_WHOLE_VOXELS = 16_000_000
 _QUANTILE_SLICES = 16
 _QUANTILE_VOXELS = 500_000
+_STRONG = Augmentation(
+    noise=0.5, blur=0.5, brightness=0.8, contrast=0.8, low_resolution=0.3, gamma=0.5
+)
+"""What a student sees where its teacher sees the image as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,26 @@ class PatchBatch:
         """A batch of one of the patches, which counts as much as any."""
         one = replace(self, importance=None)
         return one.each(lambda part: part[number : number + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPair:
+    """Unlabelled patches, each in two looks.
+
+    Attributes:
+        weak: float32 ``[B, C, ...]``, only moved and mirrored.
+        strong: the same voxels, their intensities changed.
+        importance: float32 ``[B]``; None where all count alike.
+    """
+
+    weak: Tensor
+    strong: Tensor
+    importance: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> PatchPair:
+        """The pair with every tensor changed."""
+        importance = None if self.importance is None else change(self.importance)
+        return PatchPair(change(self.weak), change(self.strong), importance)
 
 
 class PatchSource:
@@ -164,16 +188,41 @@ class PatchSource:
         ]
         numbers, *tensors = zip(*parts, strict=True)
         image, label, components, weight = (torch.stack(part) for part in tensors)
-        importance = None
-        if self.importances:
-            names = [self._cases[number].name for number in numbers]
-            importance = torch.tensor([self.importances.get(name, 1.0) for name in names])
         weight.masked_fill_(label[:, None] == UNLABELLED, 0)
         weights = None if self._weight == "none" else weight
+        importance = self._importance(numbers)
         return PatchBatch(image, label[:, None], components[:, None], weights, importance)
+
+    def pair(self, iteration: int, count: int) -> PatchPair:
+        """Draw patches of which only the images matter, in two looks each.
+
+        Args:
+            iteration: number of the step.
+            count: patches.
+        """
+        numbers, weak, strong = [], [], []
+        for number in range(count):
+            draw = np.random.default_rng([self._seed, iteration, number])
+            which, image, *_ = self._moved_patch(draw)
+            numbers.append(which)
+            weak.append(image)
+            strong.append(vary_intensities(image, _STRONG, self._in_plane, draw))
+        return PatchPair(torch.stack(weak), torch.stack(strong), self._importance(numbers))
+
+    def _importance(self, numbers: Sequence[int]) -> Tensor | None:
+        if not self.importances:
+            return None
+        names = [self._cases[number].name for number in numbers]
+        return torch.tensor([self.importances.get(name, 1.0) for name in names])
 
     def _drawn(self, draw: np.random.Generator) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
         """Number of the case, image ``[C, ...]``, label and components ``[...]``, weight."""
+        which, image, label, components, weight = self._moved_patch(draw)
+        image = vary_intensities(image, self._augmentation, self._in_plane, draw)
+        return which, image, label, components, weight
+
+    def _moved_patch(self, draw: np.random.Generator) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`_drawn`, before intensities are changed."""
         which, start = self._place(draw)
         geometry = draw_geometry(
             self._augmentation, self._patch.tolist(), self._spacing_mm, self._anisotropic, draw
@@ -194,7 +243,6 @@ class PatchSource:
             other = int(draw.integers(len(self._cases) - 1))
             own, others = (self._quantiles(n) for n in (which, other + (other >= which)))
             image = torch.stack([with_quantiles(*x) for x in zip(image, own, others, strict=True)])
-        image = vary_intensities(image, self._augmentation, self._in_plane, draw)
         return which, image, label, components, weight
 
     def _place(self, draw: np.random.Generator) -> tuple[int, NDArray[np.int64]]:

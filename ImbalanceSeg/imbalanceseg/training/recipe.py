@@ -193,6 +193,102 @@ class HardSamples(_Frozen):
     use: Literal["sampling", "loss", "both"] = "sampling"
 
 
+class MeanTeacher(_Frozen):
+    """Learn from images without labels to say what an average of one's own weights says.
+
+    Attributes:
+        kind: its name.
+        decay: of the teacher's weights.
+        weight: of the squared difference between the probabilities of student and teacher.
+        ramp: share of the training over which that weight rises, as ``exp(-5 (1 - t)**2)``.
+
+    Source: Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780.
+    """
+
+    kind: Literal["mean_teacher"]
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    weight: PositiveFloat = 10.0
+    ramp: Share = 0.4
+
+
+class Action(_Frozen):
+    """Learn from images without labels by contrast, in three stages.
+
+    First the encoder relates an image to others as its teacher does, without any label; then
+    windows of the output do so too, beside what the labels say; last, hard voxels are drawn to the
+    mean of their class, and the teacher's sure voxels are learned from as if they were labelled.
+
+    Attributes:
+        kind: its name.
+        stages: share of the training of each stage; they add up to 1.
+        decay: of the teacher's weights.
+        anchors: images that one is related to.
+        channels: of embeddings and representations.
+        student_temperature: of the relations.
+        teacher_temperature: likewise.
+        contrast: weight of the contrast of anatomy.
+        contrast_temperature: of it.
+        cyclic: let that temperature fall from 1 to 0.1 and rise again, once over the last stage
+            (ACTION++).
+        queries: hard voxels of each class.
+        negatives: voxels that each is compared with.
+        sure: probability from which a voxel is easy, and counts for how much an image is trusted.
+        trusted: probability from which the teacher's class of a voxel enters the contrast.
+
+    Source: You et al., IPMI 2023, arXiv 2206.02307; the cycle MICCAI 2023, arXiv 2304.02689.
+    """
+
+    kind: Literal["action"]
+    stages: tuple[Share, Share, Share] = (0.25, 0.25, 0.5)
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    anchors: PositiveInt = 36
+    channels: PositiveInt = 128
+    student_temperature: PositiveFloat = 0.1
+    teacher_temperature: PositiveFloat = 0.01
+    contrast: Annotated[float, Field(ge=0)] = 0.01
+    contrast_temperature: PositiveFloat = 0.5
+    cyclic: bool = False
+    queries: PositiveInt = 256
+    negatives: PositiveInt = 512
+    sure: Share = 0.97
+    trusted: Share = 0.7
+
+    @field_validator("stages")
+    @classmethod
+    def _whole(cls, shares: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(shares) - 1) > 1e-6:
+            raise ValueError("the shares do not add up to 1")
+        return shares
+
+
+class PrunedAgreement(_Frozen):
+    """Learn from images without labels where a weakened copy of the teacher says what it says.
+
+    Attributes:
+        kind: its name.
+        decay: of the teacher's weights.
+        sparsity: share of the weights that the copy lacks.
+        every: share of the training between two copies.
+        after: share of the training before which only labels are learned from.
+        weight: of the cross entropy on what both agree on.
+        sure: probability that both need.
+
+    Source: after Jaiswal et al., WACV 2023; the rule is ours.
+    """
+
+    kind: Literal["pruned_agreement"]
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    sparsity: Share = 0.8
+    every: Annotated[float, Field(gt=0, le=1)] = 0.05
+    after: Share = 0.3
+    weight: PositiveFloat = 1.0
+    sure: Share = 0.9
+
+
+Unlabelled = Annotated[MeanTeacher | Action | PrunedAgreement, Field(discriminator="kind")]
+"""How images without labels are learned from."""
+
+
 class Recipe(_Frozen):
     """Everything about a training that the plan of a dataset does not decide.
 
@@ -221,6 +317,7 @@ class Recipe(_Frozen):
             never.
         hard_skeleton_every: iterations between two searches for missed centreline voxels, where
             ``sampling.hard_skeleton`` asks for them.
+        unlabelled: how images without labels are learned from; None where there are none.
         hard_samples: see :class:`HardSamples`; ``"on"`` for its defaults, ``"off"`` to weigh all
             cases alike.
         judge_mirrored: whether a training that mirrors also judges averages over mirrored copies in
@@ -250,6 +347,7 @@ class Recipe(_Frozen):
     validate_every: PositiveInt | None = None
     early_stopping: PositiveInt | None = None
     hard_skeleton_every: PositiveInt = 1000
+    unlabelled: Unlabelled | None = None
     hard_samples: HardSamples | Literal["on", "off"] = "off"
     judge_mirrored: bool = True
     precision: Literal["auto", "float32"] = "auto"

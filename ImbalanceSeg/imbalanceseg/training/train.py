@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
-from imbalanceseg.planning.dataset import Dataset, open_dataset
+from imbalanceseg.planning.dataset import Dataset, open_dataset, open_unlabelled
 from imbalanceseg.planning.fingerprint import Fingerprint, fingerprint
 from imbalanceseg.planning.plan import Plan, make_plan, with_patch, with_range
 from imbalanceseg.planning.prepare import PreparedCase, prepare
@@ -61,6 +61,7 @@ class Run(BaseModel):
         seed: of everything random.
         iterations: steps a network.
         minutes: for everything.
+        unlabelled: path of images without labels; None where there are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +74,7 @@ class Run(BaseModel):
     seed: int
     iterations: int | None
     minutes: float | None
+    unlabelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def start_run(
     iterations: int | None = None,
     minutes: float | None = None,
     memory_gb: float = 8.0,
+    unlabelled: str | os.PathLike[str] | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Run:
     """Measure a dataset, plan its training and write down what is to be done.
@@ -119,10 +122,13 @@ def start_run(
         iterations: steps a network.
         minutes: for everything, until the model is written.
         memory_gb: for training.
+        unlabelled: images without labels, for a recipe that learns from them; see
+            :func:`~imbalanceseg.planning.dataset.open_unlabelled`.
         progress: receives an event a case.
 
     Raises:
-        InputError: the dataset or ``folds`` cannot be used, the recipe's network or patch
+        InputError: the dataset or ``folds`` cannot be used, ``unlabelled`` and recipe do not
+            go together, the recipe's network or patch
             has another number of axes, or ``folder`` holds a run.
     """
     if (folder / RUN_FILE).exists():
@@ -131,7 +137,10 @@ def start_run(
             f"{folder} holds a training already.",
             "Continue it with --resume, or choose another folder.",
         )
+    _require_both_or_none(recipe, recipe_name, unlabelled)
     described = _opened(Path(dataset), recipe, numbered, folder, progress)
+    if unlabelled is not None:
+        open_unlabelled(unlabelled, described)
     found = fingerprint(described, progress=progress)
     _require_cases_for(folds, described, found)
     plan = make_plan(described, found, memory_gb, recipe.preset, recipe.spacing_mm)
@@ -153,10 +162,29 @@ def start_run(
         seed=seed,
         iterations=iterations,
         minutes=minutes,
+        unlabelled=None if unlabelled is None else str(Path(unlabelled).resolve()),
     )
     write_text(folder / "fingerprint.json", found.model_dump_json(indent=2) + "\n")
     write_text(folder / RUN_FILE, run.model_dump_json(indent=2) + "\n")
     return run
+
+
+def _require_both_or_none(
+    recipe: Recipe, name: str, unlabelled: str | os.PathLike[str] | None
+) -> None:
+    if (recipe.unlabelled is None) == (unlabelled is None):
+        return
+    if unlabelled is None:
+        raise InputError(
+            "unlabelled-missing",
+            f"The recipe {name} learns from images without labels beside those with.",
+            "Give their folder with --unlabelled.",
+        )
+    raise InputError(
+        "unlabelled-unused",
+        f"The recipe {name} does not learn from images without labels.",
+        "Choose a recipe that does, such as action or mean-teacher, or leave out --unlabelled.",
+    )
 
 
 def _require_cases_for(folds: int, dataset: Dataset, found: Fingerprint) -> None:
@@ -232,6 +260,10 @@ def train(
         dataset = _opened(Path(run.dataset), run.recipe, run.numbered, folder, progress)
         cases = _prepared(dataset, run, folder, ranks, progress)
         splits = split_cases(cases, run.folds, run.seed)
+        if run.unlabelled is not None:
+            bare = open_unlabelled(run.unlabelled, dataset)
+            more = prepare(bare, run.plan, folder / "prepared", progress, labelled=False)
+            splits = [replace(split, unlabelled=more) for split in splits]
         budget = Budget(run.iterations, _seconds_a_fold(run, time.monotonic() - begun))
         members = []
         for number, split in enumerate(splits):

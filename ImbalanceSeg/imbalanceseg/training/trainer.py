@@ -11,8 +11,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
 from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.networks.blocks import FixedNorm, set_statistics
+from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
@@ -45,12 +46,14 @@ from imbalanceseg.training.checkpoint import (
 from imbalanceseg.training.distributed import Ranks
 from imbalanceseg.training.hard_samples import disagreement, sample_weights
 from imbalanceseg.training.hard_skeleton import missed_centreline
+from imbalanceseg.training.learning_of import learning_of
 from imbalanceseg.training.log import TrainingLog
-from imbalanceseg.training.patches import PatchBatch, PatchSource
+from imbalanceseg.training.patches import PatchBatch, PatchPair, PatchSource
 from imbalanceseg.training.prefetch import Prefetcher
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget, learning_rate
 from imbalanceseg.training.supervision import StepLoss
+from imbalanceseg.training.unlabelled import Step, average_into
 from imbalanceseg.training.validation import (
     case_probability,
     labels_of,
@@ -59,6 +62,8 @@ from imbalanceseg.training.validation import (
     validate,
 )
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
+
+Batches = Prefetcher[tuple[PatchBatch, PatchPair | None]]
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
@@ -77,10 +82,12 @@ class Split:
     Attributes:
         training: learned from.
         validation: judged on; may be empty, then the last weights are kept.
+        unlabelled: learned from as the recipe says; may be empty.
     """
 
     training: Sequence[PreparedCase]
     validation: Sequence[PreparedCase]
+    unlabelled: Sequence[PreparedCase] = ()
 
 
 class Trainer:
@@ -134,10 +141,31 @@ class Trainer:
             loss.weight,
         )
         self.source.hard_places = self.state.hard_places
+        self.pairs = self._unlabelled_source()
         self._attend()
         if self.standing.iteration == 0:
             self._set_statistics()
         self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
+
+    def _unlabelled_source(self) -> PatchSource | None:
+        if self.state.learning is None:
+            return None
+        if self.ranks.world > 1:
+            raise ModelError(
+                "unlabelled-one-process",
+                "Several processes together cannot learn from images without labels.",
+                "Train with one process.",
+            )
+        return PatchSource(
+            self.split.unlabelled,
+            self.patch,
+            Sampling(),
+            self.recipe.augmentation,
+            self.plan.spacing_mm,
+            self.plan.anisotropic,
+            # Other numbers than those of the labelled patches.
+            self.seed + 1_000_000,
+        )
 
     @property
     def standing(self) -> Standing:
@@ -187,10 +215,13 @@ class Trainer:
         average = network
         if self.recipe.ema:
             average = copy.deepcopy(network).requires_grad_(False).eval()
-        optimizer = build_optimizer(network, self.recipe.optimizer)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            learning = learning_of(self.recipe, network, self.plan)
+        optimizer = build_optimizer(network, self.recipe.optimizer, learning)
         batch = self.recipe.batch or self.plan.batch
         standing = Standing(batch=max(batch, self.ranks.world))
-        state = TrainingState(network, average, optimizer, standing)
+        state = TrainingState(network, average, optimizer, standing, learning=learning)
         if (self.folder / CHECKPOINT).is_file():
             load_checkpoint(state, self.folder / CHECKPOINT)
         return state
@@ -220,19 +251,21 @@ class Trainer:
             return 1
         return max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // self.ranks.world - 1))
 
-    def _batch(self, iteration: int) -> PatchBatch:
+    def _batch(self, iteration: int) -> tuple[PatchBatch, PatchPair | None]:
         # The batch is all ranks' together, so that a training may go on with more of them.
         count = -(-self.standing.batch // self.ranks.world)
         batch = self.source.batch(iteration, count, self.ranks.rank)
-        if self.device.type != "cuda":
-            return batch
-        return batch.each(torch.Tensor.pin_memory)
+        pair = None if self.pairs is None else self.pairs.pair(iteration, count)
+        if self.device.type == "cuda":
+            batch = batch.each(torch.Tensor.pin_memory)
+            pair = None if pair is None else pair.each(torch.Tensor.pin_memory)
+        return batch, pair
 
-    def _fitting_step(self, batches: Prefetcher[PatchBatch]) -> Tensor:
+    def _fitting_step(self, batches: Batches) -> Tensor:
         """One step; with half the batch where memory does not hold all of it."""
         while True:
             try:
-                return self._step(batches.take(self.standing.iteration))
+                return self._step(*batches.take(self.standing.iteration))
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -247,7 +280,7 @@ class Trainer:
             # Outside the handler: what the failed step held is free by now.
             self._halve_batch(batches)
 
-    def _halve_batch(self, batches: Prefetcher[PatchBatch]) -> None:
+    def _halve_batch(self, batches: Batches) -> None:
         self.standing.batch //= 2
         self.standing.notes.append(
             f"Memory ran out at iteration {self.standing.iteration}: the batch was halved to "
@@ -259,7 +292,7 @@ class Trainer:
         batches.forget()
         self._tell()
 
-    def _step(self, batch: PatchBatch) -> Tensor:
+    def _step(self, batch: PatchBatch, pair: PatchPair | None) -> Tensor:
         """Loss and norm of the gradient."""
         state, recipe, iteration = self.state, self.recipe, self.standing.iteration
         plateau = self.standing.plateau.factor
@@ -268,19 +301,30 @@ class Trainer:
             group["lr"] = rate
         torch.manual_seed((self.seed * 1_000_003 + iteration) * 1009 + self.ranks.rank)
         state.optimizer.zero_grad(set_to_none=True)
-        fast = fast_precision(self.device) if self.fast else nullcontext()
         batch = batch.each(lambda part: part.to(self.device, non_blocking=True))
-        with fast, fast_weight_gradients(self.device):
-            output = self.network(batch.image.to(memory_format=self.layout))
-        loss = self.loss(output, batch)
+        if state.learning is None or pair is None:
+            with self._precision():
+                output = self.network(batch.image.to(memory_format=self.layout))
+            loss = self.loss(output, batch)
+        else:
+            pair = pair.each(lambda part: part.to(self.device, non_blocking=True))
+            step = Step(batch, pair, self._share(), self.loss, self._precision)
+            loss = state.learning.loss(self.network, step)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.gradient_clip)
         state.optimizer.step()
+        if state.learning is not None:
+            state.learning.after_step(state.network, iteration)
         if recipe.ema:
-            _average(
-                state.average, state.network, min(recipe.ema, (1 + iteration) / (10 + iteration))
-            )
+            decay = min(recipe.ema, (1 + iteration) / (10 + iteration))
+            average_into(state.average, state.network, decay)
         return torch.stack([loss.detach(), norm.detach()])
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        fast = fast_precision(self.device) if self.fast else nullcontext()
+        with fast, fast_weight_gradients(self.device):
+            yield
 
     def _share(self) -> float:
         return self.budget.share(self.standing.iteration, self.standing.seconds)
@@ -360,7 +404,7 @@ class Trainer:
             save_checkpoint(self.state, self.folder / CHECKPOINT)
         self.ranks.wait()
 
-    def _look_for_hard_places(self, batches: Prefetcher[PatchBatch]) -> None:
+    def _look_for_hard_places(self, batches: Batches) -> None:
         sampling = self.recipe.sampling or self.plan.sampling
         iteration, every = self.standing.iteration, self.recipe.hard_skeleton_every
         if not sampling.hard_skeleton or iteration == 0 or iteration % every:
@@ -374,26 +418,35 @@ class Trainer:
         self.state.hard_places = self.source.hard_places = found
         batches.forget()
 
-    def _look_for_hard_cases(self, batches: Prefetcher[PatchBatch]) -> None:
+    def _look_for_hard_cases(self, batches: Batches) -> None:
         hard, standing = self.recipe.attended, self.standing
         if hard is None or self._share() < hard.after + standing.looks * hard.every - _ROUNDING:
             return
-        network, names = self.state.average, [case.name for case in self.split.training]
+        network = self.state.average
         network.eval()
         copies = [pruned_copy(network, sparsity) for sparsity in hard.sparsities]
-        found = []
-        for case in self.split.training:
-            dense, *weakened = (
-                labels_of(case_probability([one], case, self.patch, self.device))
-                for one in (network, *copies)
+        standing.case_weights = self._weights_of(self.split.training, copies, hard.strength)
+        if self.pairs is not None:
+            standing.unlabelled_weights = self._weights_of(
+                self.split.unlabelled, copies, hard.strength
             )
-            found.append(disagreement(dense, weakened))
         self.state.network.train()
-        weights = sample_weights(found, hard.strength).tolist()
-        standing.case_weights = dict(zip(names, weights, strict=True))
         standing.looks += 1
         self._attend()
         batches.forget()
+
+    def _weights_of(
+        self, cases: Sequence[PreparedCase], copies: Sequence[nn.Module], strength: float
+    ) -> dict[str, float]:
+        found = []
+        for case in cases:
+            dense, *weakened = (
+                labels_of(case_probability([one], case, self.patch, self.device))
+                for one in (self.state.average, *copies)
+            )
+            found.append(disagreement(dense, weakened))
+        weights = sample_weights(found, strength).tolist()
+        return dict(zip([case.name for case in cases], weights, strict=True))
 
     def _attend(self) -> None:
         """Let patches be drawn, or count, by how hard their cases were found."""
@@ -402,6 +455,8 @@ class Trainer:
             self.source.case_weights = weights
         if hard is not None and hard.use in ("loss", "both"):
             self.source.importances = weights
+        if hard is not None and self.pairs is not None:
+            self.pairs.importances = self.standing.unlabelled_weights
 
     def _tell(self) -> None:
         standing, budget = self.standing, self.budget
@@ -420,15 +475,6 @@ class Trainer:
         network = copy.deepcopy(self.state.network).eval()
         network.load_state_dict(load_file(self.folder / BEST))
         return network
-
-
-@torch.no_grad()
-def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    means: list[Tensor] = list(average.parameters())
-    values: list[Tensor] = list(network.parameters())
-    torch._foreach_lerp_(means, values, 1 - decay)
-    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(value)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -20,6 +20,8 @@ from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.recipe_files import RecipeFaultsError, read_recipe, recipe_names
 
 PAPERS = {
+    "action",
+    "mean-teacher",
     "blob-lesion",
     "nnunet",
     "nnunet-early",
