@@ -31,6 +31,7 @@ from imbalanceseg.metrics.masks import bounding_box
 from imbalanceseg.preprocessing.lung_box import chest_region
 from imbalanceseg.synthesis.airway import as_scanned, ct_over
 from imbalanceseg.synthesis.anatomy import anatomy_from_masks
+from imbalanceseg.synthesis.chest_ct import training_style
 
 Values = NDArray[np.float32]
 
@@ -204,7 +205,8 @@ def main(
     anatomy = anatomy_from_masks(data / "airway_medmpd_masks", patient)
     painted = []
     for seed in range(_FIRST_SEED, _FIRST_SEED + images):
-        made, lumen = as_scanned(*ct_over(anatomy, seed), upright.spacing_mm)
+        style = training_style(np.random.default_rng(seed))
+        made, lumen = as_scanned(*ct_over(anatomy, seed, style), upright.spacing_mm)
         lumen = sitk.Cast((made < _GROWN_HU) & (lumen > 0), sitk.sitkUInt8)
         painted.append((made, appearance(made, lumen)))
     show(real[1], [one for _, one in painted])

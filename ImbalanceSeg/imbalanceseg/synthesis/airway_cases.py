@@ -20,7 +20,7 @@ from torch import Tensor
 
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.synthesis.anatomy import ChestAnatomy
-from imbalanceseg.synthesis.chest_ct import random_style, render_chest_ct
+from imbalanceseg.synthesis.chest_ct import render_chest_ct, training_style
 from imbalanceseg.synthesis.library import chest_library
 
 AIRWAY_SPACING_MM = 0.8
@@ -155,7 +155,7 @@ def airway_case(
     maps = _warped(host.anatomy, voxel, placing, rng)
     axis = 0 if rng.random() < _AXIAL else int(rng.integers(3))
     spacing = host.anatomy.grid.spacing_mm
-    hu = render_chest_ct(maps, spacing[0], random_style(rng), generator, axis)
+    hu = render_chest_ct(maps, spacing[0], training_style(rng), generator, axis)
     grid = Grid((side,) * 3, spacing, (0.0,) * 3, tuple(np.eye(3).ravel()))
     label = (maps["airway_distance_mm"] < 0).to(torch.uint8)
     return (

@@ -8,7 +8,7 @@ randomisation): what a network sees must include every real scan, not resemble t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -68,18 +68,18 @@ def random_style(rng: np.random.Generator) -> ChestStyle:
     return ChestStyle(
         lumen=rng.uniform(-1015, -940),
         lumen_rise=rng.uniform(0, 60),
-        wall=rng.uniform(-70, 90),
-        wall_base_mm=rng.uniform(0.3, 1.2),
+        wall=rng.uniform(-80, 70),
+        wall_base_mm=rng.uniform(0.2, 0.75),
         wall_per_radius=rng.uniform(0.06, 0.2),
         parenchyma=rng.uniform(-945, -740),
         parenchyma_gradient=rng.uniform(0, 70),
         gravity_per_mm=sometimes(0.6, 0.1, 1.0),
-        parenchyma_texture=rng.uniform(5, 70),
-        small_vessel_mm=rng.uniform(0.2, 1.3),
+        parenchyma_texture=rng.uniform(5, 45),
+        small_vessel_mm=rng.uniform(0.2, 0.8),
         vessel=rng.uniform(10, 80),
         hilar_contrast=sometimes(0.5, 60, 350),
         vessel_growth_mm=rng.uniform(-0.35, 0.5),
-        fissure_mm=rng.uniform(0.0, 0.2),
+        fissure_mm=rng.uniform(0.02, 0.35),
         tissue=rng.uniform(20, 70),
         fat=rng.uniform(-125, -75),
         bone=rng.uniform(150, 700),
@@ -91,9 +91,29 @@ def random_style(rng: np.random.Generator) -> ChestStyle:
         resolution_mm=rng.uniform(0.25, 0.5) if sharp else rng.uniform(0.35, 0.85),
         sharpening=sometimes(0.7, 0.2, 1.2) if sharp else 0.0,
         slice_thickness_mm=rng.uniform(0.6, 1.5) if rng.random() < 0.7 else rng.uniform(1.5, 3.0),
+        noise=float(np.exp(rng.uniform(np.log(6), np.log(90)))),
+        noise_grain_mm=rng.uniform(0.0, 0.35) if sharp else rng.uniform(0.3, 0.9),
+        motion_mm=sometimes(0.12, 0.8, 2.5),
+    )
+
+
+def training_style(rng: np.random.Generator) -> ChestStyle:
+    """Draw an appearance to train on: wider than phantoms where a real CT lay outside theirs.
+
+    Walls of the third generation and beyond stand out more, noise and texture are finer, vessels
+    reach further, and fissures are thinner.
+    """
+    style = random_style(rng)
+    sharp = style.noise_grain_mm < 0.3
+    return replace(
+        style,
+        wall=rng.uniform(-70, 90),
+        wall_base_mm=rng.uniform(0.3, 1.2),
+        parenchyma_texture=rng.uniform(5, 70),
+        small_vessel_mm=rng.uniform(0.2, 1.3),
+        fissure_mm=rng.uniform(0.0, 0.2),
         noise=float(np.exp(rng.uniform(np.log(8), np.log(110)))),
         noise_grain_mm=rng.uniform(0.0, 0.25) if sharp else rng.uniform(0.2, 0.75),
-        motion_mm=sometimes(0.12, 0.8, 2.5),
     )
 
 
@@ -179,7 +199,7 @@ class _Painter:
         style, maps = self.style, self.maps
         lung = style.parenchyma + style.parenchyma_gradient * self.noise(60)
         lung = (lung + self._gravity()).clamp(min=_DARKEST_PARENCHYMA)
-        lung = lung + style.parenchyma_texture * (self.noise(0.9) + 0.7 * self.noise(4))
+        lung = lung + style.parenchyma_texture * (self.noise(1.2) + 0.7 * self.noise(4))
         lung = self._disease(lung)
         twigs = torch.hypot(self.noise(5), self.noise(5)) * 5.0 * 0.8
         lung = self._over(lung, style.vessel, self.filled(twigs - style.small_vessel_mm) * 0.8)

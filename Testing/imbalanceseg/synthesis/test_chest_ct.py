@@ -8,7 +8,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imbalanceseg.synthesis.chest_ct import ChestStyle, random_style, render_chest_ct
+from imbalanceseg.synthesis.chest_ct import (
+    ChestStyle,
+    random_style,
+    render_chest_ct,
+    training_style,
+)
 
 PLAIN = ChestStyle(
     lumen_rise=0.0,
@@ -151,10 +156,10 @@ def test_painting_leaves_the_maps_alone(tube):
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(seed=st.integers(0, 2**32 - 1))
-def test_any_style_paints_a_finite_ct(tube_in_lung, seed):
+@given(seed=st.integers(0, 2**32 - 1), drawn=st.sampled_from([random_style, training_style]))
+def test_any_style_paints_a_finite_ct(tube_in_lung, seed, drawn):
     maps = {name: value[8:32, 8:32, 8:32] for name, value in maps_of(tube_in_lung).items()}
-    style = random_style(np.random.default_rng(seed))
+    style = drawn(np.random.default_rng(seed))
     assert all(np.isfinite(list(asdict(style).values())))
     hu = render_chest_ct(maps, 0.8, style, generator(seed), slice_axis=seed % 3)
     assert hu.shape == (24, 24, 24)
@@ -168,6 +173,14 @@ def test_styles_are_seeded_and_differ():
     assert random_style(np.random.default_rng(5)) == random_style(np.random.default_rng(5))
     drawn = {random_style(np.random.default_rng(seed)) for seed in range(20)}
     assert len(drawn) == 20
+
+
+def test_training_sees_thicker_walls_than_phantoms_have():
+    means = [
+        np.mean([draw(np.random.default_rng(seed)).wall_base_mm for seed in range(100)])
+        for draw in (random_style, training_style)
+    ]
+    assert means[1] > means[0] + 0.2
 
 
 def test_styles_cover_health_and_disease():
