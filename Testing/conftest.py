@@ -31,6 +31,14 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def rounding() -> float:
+    """How far probabilities of one network may lie apart: some processors infer in bfloat16."""
+    from imbalanceseg.inference.device import cpu_has_bf16
+
+    return 0.05 if cpu_has_bf16() else 1e-3
+
+
+@pytest.fixture(scope="session")
 def make_card() -> Callable[..., Any]:
     """The valid card of a model that segments nothing of use, with changes."""
 

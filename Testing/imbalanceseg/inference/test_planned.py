@@ -89,7 +89,7 @@ def test_the_network_sees_what_training_prepared(images, three, tmp_path) -> Non
     np.testing.assert_allclose(ours.numpy(), trained.numpy(), atol=1e-3)
 
 
-def test_labels_are_the_likeliest_class_on_the_scan_s_grid(images, three, result) -> None:
+def test_labels_are_the_likeliest_class_on_the_scan_s_grid(images, three, result, rounding) -> None:
     model, _ = three
     seen, _ = working_volume(images, model.card)
     tile, overlap = model.card.network_tile, model.card.tile_overlap
@@ -104,8 +104,10 @@ def test_labels_are_the_likeliest_class_on_the_scan_s_grid(images, three, result
     assert [s.name for s in result.segments] == ["core", "rim", "cyst"]
     assert set(np.unique(voxels(result.labels))) == {0, 1, 2, 3}
     agreement = (voxels(result.labels) == on_scan.argmax(0)).mean()
-    assert agreement > 0.999
-    np.testing.assert_allclose(voxels(result.probability), on_scan[1:].sum(0), atol=2e-3)
+    assert agreement > 1 - max(0.001, rounding / 5)
+    np.testing.assert_allclose(
+        voxels(result.probability), on_scan[1:].sum(0), atol=max(2e-3, rounding)
+    )
 
 
 def test_labels_overlay_the_image_in_space(tmp_path) -> None:
@@ -174,7 +176,7 @@ def test_hardness_of_several_classes_is_half_the_sum_of_differences(images, thre
     assert 0 < hardness.max() <= 1
 
 
-def test_folds_are_averaged(images, tmp_path) -> None:
+def test_folds_are_averaged(images, tmp_path, rounding) -> None:
     folds, networks = planned_model(tmp_path / "folds", thick_plan(), 4, count=3)
     seen, _ = working_volume(images, folds.card)
     tile, overlap = folds.card.network_tile, folds.card.tile_overlap
@@ -186,10 +188,10 @@ def test_folds_are_averaged(images, tmp_path) -> None:
     found = segment(images, folds, maps=())
     foreground = image_from_array(seen.on_grid(mean)[1:].sum(0), seen.grid)
     expected = voxels(resample(foreground, Grid.of(images[0])))
-    np.testing.assert_allclose(voxels(found.probability), expected, atol=0.01)
+    np.testing.assert_allclose(voxels(found.probability), expected, atol=max(0.01, rounding))
 
 
-def test_mirrored_copies_are_those_of_the_card(images, tmp_path) -> None:
+def test_mirrored_copies_are_those_of_the_card(images, tmp_path, rounding) -> None:
     model, _ = planned_model(tmp_path / "model", thick_plan(), 4, mirrored_axes=(0, 2))
     seen, _ = working_volume(images, model.card)
     axes = [axis for n in range(3) for axis in combinations((2, 4), n)]
@@ -199,7 +201,7 @@ def test_mirrored_copies_are_those_of_the_card(images, tmp_path) -> None:
     foreground = image_from_array(seen.on_grid(mean)[1:].sum(0), seen.grid)
     expected = voxels(resample(foreground, Grid.of(images[0])))
     found = segment(images, model, maps=(), tta=True)
-    np.testing.assert_allclose(voxels(found.probability), expected, atol=0.01)
+    np.testing.assert_allclose(voxels(found.probability), expected, atol=max(0.01, rounding))
 
 
 def test_the_largest_component_is_kept_of_the_classes_named(images, result, three, tmp_path):
@@ -219,7 +221,9 @@ class TestFlat:
     def model(self, flat_model):
         return flat_model
 
-    def test_a_picture_is_seen_as_training_prepared_it(self, model, picture, tmp_path) -> None:
+    def test_a_picture_is_seen_as_training_prepared_it(
+        self, model, picture, tmp_path, rounding
+    ) -> None:
         dataset = open_dataset(written_case(tmp_path / "set", [picture], ("fluorescence",)))
         prepared = prepared_arrays(read_case(dataset, dataset.cases[0]), flat_plan()).image
         channels = input_channels(picture, model.card, model.name)
@@ -229,7 +233,7 @@ class TestFlat:
             model.networks, seen.voxels, model.card.network_tile, model.card.tile_overlap
         )
         found = segment(picture, model)
-        np.testing.assert_allclose(voxels(found.probability), probability[0].numpy(), atol=1e-3)
+        np.testing.assert_allclose(voxels(found.probability), probability[0].numpy(), atol=rounding)
         for made in (found.labels, found.probability, found.hardness):
             assert made.GetDimension() == 2
             assert made.GetSize() == picture.GetSize()

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -18,7 +19,7 @@ from imbalanceseg.client import EngineClient, EngineError, EngineTask
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.nrrd_stream import VolumeHeader, case_id, voxel_chunks
 
-from .conftest import Engine, make_scan
+from .conftest import GRID, Engine, make_scan
 
 pytestmark = pytest.mark.slow
 NewEngine = Callable[..., Engine]
@@ -187,7 +188,8 @@ def test_an_adaptation_goes_on_where_it_was(new_engine: NewEngine) -> None:
 def test_a_server_that_is_asked_to_stop_does_so_cleanly(new_engine: NewEngine) -> None:
     engine = new_engine()
     for number in (signal.SIGTERM, signal.SIGINT):
-        client, scan = engine.client(), make_scan(1)
+        # So large that no processor is done with it while the server says goodbye.
+        client, scan = engine.client(), make_scan(1, replace(GRID, size=(80, 72, 48)))
         task = client.segment(scan, "slow", device="cpu")
         in_the_middle(engine, task)
         workers = workers_of(engine)

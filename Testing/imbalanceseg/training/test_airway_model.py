@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from imbalanceseg.labels import AIRWAY_TREE
-from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import ModelCard
+from imbalanceseg.models.write import write_bundle
 from imbalanceseg.networks.wingsnet import WingsNet
 from imbalanceseg.synthesis.airway import ct_over
 from imbalanceseg.training import airway_model
@@ -70,14 +70,8 @@ def test_settings_are_chosen_on_validation(trained, network, small_chest, tmp_pa
     monkeypatch.setattr(airway_model, "_THRESHOLDS", (0.01, 0.999))
     monkeypatch.setattr(airway_model, "_SPARSITIES", (0.5,))
 
-    def with_network(path, card):
-        model = Model(path, card)
-        model.networks = (network,)
-        return model
-
-    monkeypatch.setattr(airway_model, "Model", with_network)
     card = airway_card(
-        with_network(tmp_path, trained),
+        write_bundle(tmp_path / "model", network, trained),
         "Trained for 5 steps.",
         {},
         [ct_over(small_chest, 1)],

@@ -72,9 +72,9 @@ class TestAdaptation:
         assert phantoms.dice_elsewhere(found, truth, phantoms.painted(truth)) > 0.8
         assert found.GetOrigin() == scan.GetOrigin()
 
-    def test_the_child_is_a_bundle_that_says_the_same(self, coarse, tmp_path):
+    def test_the_child_is_a_bundle_that_says_the_same(self, coarse, tmp_path, rounding):
         scan, _, tuned, _ = coarse
         tuned.save(tmp_path / "child")
         again = segment(scan, load_model(tmp_path / "child"), device="cpu", maps=()).labels
         same = sitk.GetArrayFromImage(again) == sitk.GetArrayFromImage(tuned.segmentation.labels)
-        assert same.mean() > 0.995
+        assert same.mean() > 1 - max(0.005, rounding / 3)

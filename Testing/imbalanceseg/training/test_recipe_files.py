@@ -404,7 +404,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ("name", "code", "words"),
     [
         ("unte", "recipe-unknown", "nearest allowed: unet"),
-        ("", "recipe-unknown", "allowed: airway, blob-lesion"),
+        ("", "recipe-unknown", "allowed: action, airway"),
         ("nowhere.yaml", "yaml-missing", "nowhere.yaml"),
         ("/nowhere/unet", "yaml-missing", "/nowhere/unet"),
         ("/", "yaml-unreadable", "cannot be read"),

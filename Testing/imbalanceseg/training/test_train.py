@@ -193,8 +193,8 @@ def test_the_plateau_hears_all_steps_since_the_last_validation(
     recipe.write_text(small_recipe.read_text().replace("every: 5", "every: 13"))
     step, losses, heard = Trainer._step, [], []
 
-    def noted(self, batch):
-        figures = step(self, batch)
+    def noted(self, batch, pair):
+        figures = step(self, batch, pair)
         losses.append(float(figures[0]))
         return figures
 
@@ -235,8 +235,8 @@ class TestTrouble:
         folder = begun(balls, tmp_path / "run", small_recipe, iterations=20)
         step = Trainer._step
 
-        def breaks_at_twelve(self, batch):
-            figures = step(self, batch)
+        def breaks_at_twelve(self, batch, pair):
+            figures = step(self, batch, pair)
             return figures * float("nan") if self.standing.iteration == 12 else figures
 
         monkeypatch.setattr(Trainer, "_step", breaks_at_twelve)
@@ -254,11 +254,11 @@ class TestTrouble:
         folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
         step, sizes = Trainer._step, []
 
-        def small_machine(self, batch):
+        def small_machine(self, batch, pair):
             sizes.append(len(batch.image))
             if len(batch.image) > 1:
                 raise torch.OutOfMemoryError("out of memory")
-            return step(self, batch)
+            return step(self, batch, pair)
 
         monkeypatch.setattr(Trainer, "_step", small_machine)
         train(folder)
@@ -270,7 +270,7 @@ class TestTrouble:
     ):
         folder = begun(balls, tmp_path / "run", small_recipe, iterations=5)
 
-        def tiny_machine(self, batch):
+        def tiny_machine(self, batch, pair):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
 
         monkeypatch.setattr(Trainer, "_step", tiny_machine)
