@@ -54,7 +54,7 @@ def hard(
     what to review first, and report.html. Labels are not needed.
     """
     from imbalanceseg.models.bundle import load_model
-    from imbalanceseg.planning.dataset import open_dataset
+    from imbalanceseg.planning.dataset import open_images
     from imbalanceseg.reporting.hard_report import REPORT_FILE, write_hard_report
     from imbalanceseg.session import output_folder
     from imbalanceseg.training.hard_review import (
@@ -69,7 +69,8 @@ def hard(
 
     known = read_metadata(metadata) if metadata else {}
     columns = _columns(by, sorted({name for row in known.values() for name in row}), metadata)
-    opened, loaded = open_dataset(dataset, instances), load_model(model)
+    loaded = load_model(model)
+    opened = open_images(dataset, instances, len(loaded.card.channels))
     with output_folder(output), show_progress(progress) as tell:
         found = list(review(opened, loaded, sparsity or SPARSITIES, device, tell))
         cases = [one for one in found if isinstance(one, ReviewedCase)]

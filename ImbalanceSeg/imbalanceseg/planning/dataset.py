@@ -119,32 +119,51 @@ def open_dataset(path: str | os.PathLike[str], numbered: bool = False) -> Datase
     raise InputError("dataset-layout", f"{path} has neither imagesTr nor images in it.", _LAYOUTS)
 
 
-def open_unlabelled(path: str | os.PathLike[str], like: Dataset) -> Dataset:
-    """Images to learn from without labels; labels that lie beside them are not looked at.
+def open_images(path: str | os.PathLike[str], numbered: bool = False, channels: int = 1) -> Dataset:
+    """As :func:`open_dataset`, for work that needs no labels: those that are missing are None.
 
     Args:
-        path: any layout of :func:`open_dataset`, or a folder with nothing but images. Where the
-            dataset has several channels, their files are named as nnU-Net names them.
-        like: the dataset with labels, whose channels these images have.
+        path: any layout of :func:`open_dataset`, or a folder with nothing but images.
+        numbered: see there.
+        channels: of an image; in such a folder the files of several are named as nnU-Net does.
 
     Raises:
         InputError: no image is found.
     """
     path = Path(path)
     if path.is_file() or any((path / part).is_dir() for part in ("imagesTr", "images")):
-        cases = open_dataset(path).cases
-    elif path.is_dir():
-        groups = _nnunet_images(path, {})
-        if len(like.channel_names) < 2:
-            groups = {name: (file,) for name, file in _images(path)}
-        cases = tuple(TrainingCase(name, files, None) for name, files in sorted(groups.items()))
-    else:
+        found = open_dataset(path, numbered)
+        there = (case.label is not None and case.label.is_file() for case in found.cases)
+        cases = (
+            case if known else replace(case, label=None)
+            for case, known in zip(found.cases, there, strict=True)
+        )
+        return replace(found, cases=tuple(cases))
+    if not path.is_dir():
         raise InputError("dataset-missing", f"There is no folder {path}.", _LAYOUTS)
-    if not cases:
+    groups = _nnunet_images(path, {})
+    if channels < 2:
+        groups = {name: (file,) for name, file in _images(path)}
+    if not groups:
         raise InputError(
             "dataset-empty", f"{path} holds no image to learn from.", "Give a folder of images."
         )
-    bare = tuple(replace(case, label=None, fold=None) for case in cases)
+    bare = tuple(TrainingCase(name, files, None) for name, files in sorted(groups.items()))
+    return Dataset(path.name, (), {}, UNLABELLED, False, bare)
+
+
+def open_unlabelled(path: str | os.PathLike[str], like: Dataset) -> Dataset:
+    """Images to learn from without labels; labels that lie beside them are not looked at.
+
+    Args:
+        path: see :func:`open_images`.
+        like: the dataset with labels, whose channels these images have.
+
+    Raises:
+        InputError: no image is found.
+    """
+    found = open_images(path, channels=len(like.channel_names))
+    bare = tuple(replace(case, label=None, fold=None) for case in found.cases)
     return replace(like, name=f"{like.name} without labels", cases=bare)
 
 

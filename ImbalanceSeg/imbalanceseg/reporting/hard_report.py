@@ -27,6 +27,7 @@ GALLERY_FILE, REPORT_FILE = "review_first.png", "report.html"
 
 _SHOWN = 12
 _COLUMNS = 4
+_AROUND, _LEAST_SHOWN = 12, 64
 _EXPLAINED = (
     "A case is hard where copies of the network that lack its smallest weights say something else "
     "than the network: disagreement is one minus their Dice, averaged over the copies. Hard cases "
@@ -127,9 +128,8 @@ def _draw(cases: Sequence[ReviewedCase], path: Path) -> None:
 
 
 def _show(panel: Axes, shown: HardSlice) -> None:
-    """The image, the network's outline, the weakened copies' and the reference's."""
-    finite = shown.image[np.isfinite(shown.image)]
-    low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
+    """What lies around the outlines of the network, of the weakened copies and of the reference."""
+    low, high = np.percentile(shown.image, (1, 99.5))
     aspect = shown.pixel_mm[0] / shown.pixel_mm[1]
     panel.imshow(shown.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
     outlines = [(shown.weakened > 0.5, "#ffd24d"), (shown.dense > 0, "#ff5050")]
@@ -139,6 +139,15 @@ def _show(panel: Axes, shown: HardSlice) -> None:
     for mask, colour in outlines:
         if mask.any() and not mask.all():
             panel.contour(mask, [0.5], colors=colour, linewidths=0.9)
+    rows, columns = np.nonzero(np.logical_or.reduce([mask for mask, _ in outlines]))
+    if len(rows):
+        for found, side, limit in (
+            (columns, shown.image.shape[1], panel.set_xlim),
+            (rows, shown.image.shape[0], lambda low, high: panel.set_ylim(high, low)),
+        ):
+            middle = (found.min() + found.max()) / 2
+            reach = max(np.ptp(found) / 2 + _AROUND, _LEAST_SHOWN / 2)
+            limit(max(-0.5, middle - reach), min(side - 0.5, middle + reach))
 
 
 def _page(
@@ -155,8 +164,8 @@ def _page(
     ]
     if picture:
         parts += [
-            "<p>The hardest slice of each of the hardest cases. Red: the network; yellow: most of "
-            "its weakened copies; green: the label, where there is one.</p>",
+            "<p>Of each of the hardest cases the slice with the most disputed voxels. Red: the "
+            "network; yellow: most of its weakened copies; green: the label, if there is one.</p>",
             f'<img alt="The hardest cases" src="data:image/png;base64,{picture}">',
         ]
     if failed:

@@ -40,7 +40,9 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class HardSlice:
-    """The slice of a case on which the copies disagree most, to be shown.
+    """The slice of a case with the most voxels that copies see otherwise, to be shown.
+
+    By voxels, because a speck that one copy loses would make its slice the hardest by Dice.
 
     Attributes:
         index: along the first axis.
@@ -243,8 +245,8 @@ def _reviewed(
         dice = float(np.mean(known)) if known else None
         voxels = int(np.isin(arrays.label, (BACKGROUND, UNLABELLED), invert=True).sum())
         size = voxels * (1.0 if arrays.flat else float(np.prod(arrays.spacing_mm)) / 1000)
-    slices = [one for one in samples if one.kind == "slice"]
-    worst = max(slices, key=lambda one: one.disagreement).index[0] if slices else 0
+    differ = np.sum([one != dense for one in weakened], axis=(0, 2, 3))
+    worst = int(differ.argmax())
     shown = HardSlice(
         worst,
         arrays.image[0, worst],

@@ -110,7 +110,7 @@ def sample_weights(disagreements: Sequence[float], strength: float = 1.0) -> NDA
 
 
 def hardest(disagreements: Sequence[float], share: float = 0.2) -> NDArray[np.bool_]:
-    """The hardest samples: so large a share of all, but none on which all copies agree.
+    """The hardest samples: so large a share, one at least, but none on which all copies agree.
 
     Args:
         disagreements: one a sample.
@@ -118,7 +118,8 @@ def hardest(disagreements: Sequence[float], share: float = 0.2) -> NDArray[np.bo
     """
     values = np.asarray(disagreements, np.float64)
     chosen = np.zeros(len(values), bool)
-    chosen[np.argsort(-values, kind="stable")[: round(share * len(values))]] = True
+    count = max(1, round(share * len(values)))
+    chosen[np.argsort(-values, kind="stable")[:count]] = True
     return chosen & (values > 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -106,6 +107,7 @@ class TestWeights:
         values = [0.1, 0.9, 0.3, 0.2, 0.0]
         np.testing.assert_array_equal(hardest(values), np.array(values) == 0.9)
         assert not hardest([0.0] * 10, 0.5).any()
+        assert hardest([0.2, 0.1]).tolist() == [True, False]
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +148,6 @@ class TestReview:
     def test_a_case_that_cannot_be_read_does_not_stop_the_rest(
         self, balls, balls_and_model, tmp_path
     ):
-        import shutil
-
         from imbalanceseg.planning.dataset import open_dataset
         from imbalanceseg.training.hard_review import FailedCase, review
 
@@ -209,6 +209,28 @@ class TestCommand:
         with open(out / "samples.csv", newline="") as file:
             kinds = {row["kind"] for row in csv.DictReader(file)}
         assert kinds == {"case", "slice", "patch", "instance"}
+
+    def test_labels_are_not_needed(self, balls, balls_and_model, tmp_path):
+        model = str(balls_and_model[1].path)
+        for part in ("images", "labels"):
+            (tmp_path / "half" / part).mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(
+                balls / "imagesTr" / f"ball{number}_0000.nii.gz",
+                tmp_path / "half" / "images" / f"ball{number}.nii.gz",
+            )
+        shutil.copy(balls / "labelsTr" / "ball0.nii.gz", tmp_path / "half" / "labels")
+        known = {}
+        for folder in (tmp_path / "half", tmp_path / "half" / "images"):
+            out = tmp_path / folder.name
+            given = ["hard", str(folder), "-m", model, "-o", str(out / "out"), "--sparsity", "0.5"]
+            assert main([*given, "--progress", "none"]) == 0
+            with open(out / "out" / "cases.csv", newline="") as file:
+                known[folder.name] = {
+                    row["case"]: bool(row["dice"]) for row in csv.DictReader(file)
+                }
+        assert known["half"] == {"ball0": True, "ball1": False}
+        assert known["images"] == {"ball0": False, "ball1": False}
 
     def test_a_column_that_is_not_there_is_told(self, balls, balls_and_model, tmp_path, capsys):
         model = str(balls_and_model[1].path)
