@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from imbalanceseg.server.store import Store
 
 from .server.conftest import (  # noqa: F401
     COMMAND,
+    GRID,
     Engine,
     bundle,
     engine,
@@ -285,7 +287,9 @@ def test_a_cut_line_is_mended_without_loss(engine: Engine) -> None:  # noqa: F81
     wire = Wire(engine.port)
     client = EngineClient.connect(f"http://127.0.0.1:{wire.port}", engine.token)
     events: list[ProgressEvent] = []
-    task = client.segment(make_scan(1), "slow", device="cpu", on_event=events.append)
+    # So large that no processor is done with it before the line is cut for the third time.
+    scan = make_scan(1, replace(GRID, size=(80, 36, 48)))
+    task = client.segment(scan, "slow", device="cpu", on_event=events.append)
     cuts = 0
     while not task.is_over:
         client.poll()
@@ -294,7 +298,7 @@ def test_a_cut_line_is_mended_without_loss(engine: Engine) -> None:  # noqa: F81
             cuts += 1
         time.sleep(0.02)
     result = task.wait(5)
-    assert result.images["labels"].GetSize() == make_scan(1).GetSize()
+    assert result.images["labels"].GetSize() == scan.GetSize()
     assert cuts > 2
     seen = tiles(events)
     assert seen == sorted(set(seen))
