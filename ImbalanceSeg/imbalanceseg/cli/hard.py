@@ -54,6 +54,7 @@ def hard(
     what to review first, and report.html. Labels are not needed.
     """
     from imbalanceseg.models.bundle import load_model
+    from imbalanceseg.planning.case_table import read_case_table
     from imbalanceseg.planning.dataset import open_images
     from imbalanceseg.reporting.hard_report import REPORT_FILE, write_hard_report
     from imbalanceseg.session import output_folder
@@ -62,12 +63,11 @@ def hard(
         FailedCase,
         ReviewedCase,
         groups_of,
-        read_metadata,
         review,
     )
     from imbalanceseg.training.hard_samples import SPARSITIES
 
-    known = read_metadata(metadata) if metadata else {}
+    known = read_case_table(metadata) if metadata else {}
     columns = _columns(by, sorted({name for row in known.values() for name in row}), metadata)
     loaded = load_model(model)
     opened = open_images(dataset, instances, len(loaded.card.channels))

@@ -73,7 +73,15 @@ def plan(
     if as_json:
         print_json(made.model_dump(mode="json"))
         return
-    _print_classes(found, made)
+    if found.classes:
+        _print_classes(found, made)
+    if found.image_labelled:
+        print(
+            f"Of {found.image_labelled} more cases"
+            if found.classes
+            else f"Of all {found.image_labelled} cases",
+            "only the classes that they show are known.",
+        )
     print()
     for decision, value in decisions(made).items():
         print(f"{decision}: {value}")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from imbalanceseg.errors import GeometryError, InputError
 from imbalanceseg.geometry import Grid
-from imbalanceseg.labels import UNLABELLED
+from imbalanceseg.labels import BACKGROUND, UNLABELLED
+from imbalanceseg.planning.image_labels import IMAGE_LABELS_FILE, read_image_labels
 from imbalanceseg.reading import quiet_readers
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff")
@@ -32,7 +33,8 @@ class TrainingCase:
     Attributes:
         name: unique in the dataset.
         images: one file a channel, or one file with all channels.
-        label: label image; None where nothing is labelled.
+        label: label image; None where no voxel is labelled.
+        shows: values of the classes that the image shows, where only that is known; else None.
         fold: cases of one number are held out together; None where the dataset does not say.
     """
 
@@ -40,6 +42,12 @@ class TrainingCase:
     images: tuple[Path, ...]
     label: Path | None
     fold: int | None = None
+    shows: tuple[int, ...] | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of what it shows."""
+        return self.label is not None or self.shows is not None
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ class CaseArrays:
 
     Attributes:
         image: float32 ``[C, Z, Y, X]``; one slice, in the file's order, for 2D images.
-        label: uint8 ``[Z, Y, X]``, classes, 255 where unlabelled; None without a label.
+        label: uint8 ``[Z, Y, X]``, classes, 255 where unlabelled; None without a label. All 255
+            where the image is only known to show something, all 0 where it shows nothing.
         instances: int32 ``[Z, Y, X]``, where the label file numbers instances; None otherwise.
         spacing_mm: along Z, Y, X; 1 pixel for 2D images.
         grid: where the voxels lie; None for 2D images.
@@ -97,7 +106,9 @@ def open_dataset(path: str | os.PathLike[str], numbered: bool = False) -> Datase
         path: an nnU-Net v2 folder; a folder with ``images`` and ``labels`` whose files have equal
             names (and, if it likes, a ``dataset.json`` with ``channel_names`` and ``labels``); or a
             MONAI datalist, JSON with ``training``: a list of ``image``, ``label`` and maybe
-            ``fold``; those of another list, ``validation``, are in fold 0.
+            ``fold``; those of another list, ``validation``, are in fold 0. In a folder,
+            ``image_labels.csv`` may say which classes the images without a label file show; see
+            :func:`~imbalanceseg.planning.image_labels.read_image_labels`.
         numbered: label values number the instances of one class; ``"instances": true`` in
             ``dataset.json`` says the same.
 
@@ -135,7 +146,7 @@ def open_images(path: str | os.PathLike[str], numbered: bool = False, channels: 
         found = open_dataset(path, numbered)
         there = (case.label is not None and case.label.is_file() for case in found.cases)
         cases = (
-            case if known else replace(case, label=None)
+            case if known else replace(case, label=None, shows=None)
             for case, known in zip(found.cases, there, strict=True)
         )
         return replace(found, cases=tuple(cases))
@@ -163,7 +174,7 @@ def open_unlabelled(path: str | os.PathLike[str], like: Dataset) -> Dataset:
         InputError: no image is found.
     """
     found = open_images(path, channels=len(like.channel_names))
-    bare = tuple(replace(case, label=None, fold=None) for case in found.cases)
+    bare = tuple(replace(case, label=None, fold=None, shows=None) for case in found.cases)
     return replace(like, name=f"{like.name} without labels", cases=bare)
 
 
@@ -199,6 +210,8 @@ def read_case(dataset: Dataset, case: TrainingCase) -> CaseArrays:
             label = (values > 0).astype(np.uint8)
         else:
             label = _classes(values, case.label, dataset.unlabelled)
+    elif case.shows is not None:
+        label = np.full(channels.shape[1:], UNLABELLED if case.shows else BACKGROUND, np.uint8)
     grid = None if first.GetDimension() == 2 else Grid.of(_turned(first))
     # The dots per inch that photographs carry say nothing about the object.
     x, y, z = (1.0, 1.0, 1.0) if grid is None else grid.spacing_mm
@@ -264,7 +277,21 @@ def _paired(
         TrainingCase(name, images, known.get(name, labels / f"{name}{ending}"))
         for name, images in sorted(groups.items())
     ]
-    return _dataset(folder.name, described, cases, folder)
+    found = _dataset(folder.name, described, cases, folder)
+    table = folder / IMAGE_LABELS_FILE
+    return _with_image_labels(found, table) if table.is_file() else found
+
+
+def _with_image_labels(dataset: Dataset, table: Path) -> Dataset:
+    """Cases without a label file show what the table says; a label file says more than a table."""
+    shown = read_image_labels(table, dataset.labels)
+    cases = (
+        replace(case, label=None, shows=shown[case.name])
+        if case.name in shown and not (case.label and case.label.is_file())
+        else case
+        for case in dataset.cases
+    )
+    return replace(dataset, cases=tuple(cases))
 
 
 def _dataset(

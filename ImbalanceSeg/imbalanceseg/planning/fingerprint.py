@@ -75,7 +75,9 @@ class Fingerprint(_Frozen):
     """A dataset in figures. Axes are Z, Y, X, nearest to superior, posterior, left.
 
     Attributes:
-        cases: how many have a label.
+        cases: how many have a label; those of which only the classes are known are counted where
+            there are no others.
+        image_labelled: of how many only the classes that they show are known.
         spatial_dims: 2 or 3.
         channels: of an image.
         shapes: size of every case in voxels after cropping to what is not zero.
@@ -87,6 +89,7 @@ class Fingerprint(_Frozen):
     """
 
     cases: int
+    image_labelled: int = 0
     spatial_dims: int
     channels: int
     shapes: list[tuple[int, ...]]
@@ -153,6 +156,7 @@ def fingerprint(
     progress = progress or ignore_progress
     draw = np.random.default_rng(seed)
     figures: list[_CaseFigures] = []
+    of_images: list[_CaseFigures] = []
     faults: list[tuple[str, str]] = []
     for done, case in enumerate(dataset.cases):
         progress(ProgressEvent("fingerprint", done, len(dataset.cases), case.name))
@@ -162,13 +166,15 @@ def fingerprint(
             faults.append((case.name, error.message))
             continue
         faults += [(case.name, fault) for fault in _faults(dataset, arrays)]
-        if arrays.label is not None:
-            figures.append(_measured(arrays, draw))
+        if case.labelled:
+            (of_images if case.label is None else figures).append(_measured(arrays, draw))
     progress(ProgressEvent("fingerprint", len(dataset.cases), len(dataset.cases)))
+    image_labelled, figures = len(of_images), figures or of_images
     faults += _odd_ones_out(dataset, figures)
     if not figures and not faults:
         faults.append((dataset.name, "no case has a label, so there is nothing to learn from"))
-    if figures and not faults and not any(f.voxel_counts for f in figures):
+    shown = any(case.shows for case in dataset.cases)
+    if figures and not faults and not shown and not any(f.voxel_counts for f in figures):
         faults.append((dataset.name, "no case has any foreground"))
     values = {value for f in figures for value in f.voxel_counts}
     if not dataset.labels and len(values) > _MOST_UNNAMED_CLASSES:
@@ -181,7 +187,7 @@ def fingerprint(
         )
     if faults:
         raise DatasetFaultsError(dataset.name, faults)
-    return _joined(figures)
+    return _joined(figures, image_labelled)
 
 
 def _faults(dataset: Dataset, arrays: CaseArrays) -> list[str]:
@@ -236,8 +242,9 @@ def _measured(arrays: CaseArrays, draw: np.random.Generator) -> _CaseFigures:
         sizes[value] = _component_sizes(mine, instances) * voxel
         shares[value] = float(local[mine].mean())
         compact[value] = _compactness(mine, arrays.spacing_mm, arrays.flat)
-    # Without foreground the intensities of all that is labelled have to do.
-    inside = np.flatnonzero(foreground if foreground.any() else labelled)
+    # Without foreground the intensities of all that is labelled have to do, or of all there is.
+    known = next((mask for mask in (foreground, labelled) if mask.any()), np.ones_like(labelled))
+    inside = np.flatnonzero(known)
     picked = draw.choice(inside, min(len(inside), _SAMPLES_A_CASE), replace=False)
     return _CaseFigures(
         shape=label.shape,
@@ -291,11 +298,12 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     return spans[0], spans[1], spans[2]
 
 
-def _joined(figures: Sequence[_CaseFigures]) -> Fingerprint:
+def _joined(figures: Sequence[_CaseFigures], image_labelled: int) -> Fingerprint:
     samples = np.concatenate([f.samples for f in figures], axis=1).astype(np.float64)
     values = sorted({value for f in figures for value in f.voxel_counts})
     return Fingerprint(
         cases=len(figures),
+        image_labelled=image_labelled,
         spatial_dims=2 if figures[0].flat else 3,
         channels=figures[0].channels,
         shapes=[f.shape for f in figures],

@@ -75,6 +75,15 @@ def answer_to_imbalance(found: Fingerprint, labels: Mapping[int, str]) -> Answer
         found: fingerprint of the dataset.
         labels: class name by value.
     """
+    if not found.classes:
+        return Answer(
+            "dice_ce",
+            "none",
+            Sampling(),
+            "Of all images only the classes that they show are known, not where: there is no size "
+            "to choose a loss by.",
+            "Anywhere: no place is known to hold anything.",
+        )
     if found.labelled_share < _SPARSELY_LABELLED:
         return Answer(
             "partial_label",

@@ -70,12 +70,15 @@ class PreparedCase:
         folder: where its files lie.
         shape: voxels along the plan's axes.
         fold: see :class:`~imbalanceseg.planning.dataset.TrainingCase`.
+        shows: of every class of the plan, whether the image shows it, where only that is known;
+            else None.
     """
 
     name: str
     folder: Path
     shape: tuple[int, ...]
     fold: int | None = None
+    shows: tuple[bool, ...] | None = None
 
     def image(self, window: Sequence[slice] = ()) -> NDArray[np.float32]:
         """All channels of a window, float32 ``[C, ...]``; only its chunks are read."""
@@ -139,7 +142,8 @@ def prepare(
         plan: its plan.
         folder: where folders of prepared cases lie; must exist.
         progress: receives an event a case.
-        labelled: False for the cases without label instead, which become unlabelled throughout.
+        labelled: False for the cases of which nothing is known instead, which become unlabelled
+            throughout.
 
     Raises:
         InputError: a case cannot be read.
@@ -149,7 +153,7 @@ def prepare(
     _blosc2()
     progress = progress or ignore_progress
     root = Path(folder) / f"{_slug(dataset.name)}-{_digest(plan)}"
-    wanted = [case for case in dataset.cases if (case.label is not None) == labelled]
+    wanted = [case for case in dataset.cases if case.labelled == labelled]
     ready = []
     for done, case in enumerate(wanted):
         progress(ProgressEvent("prepare", done, len(wanted), case.name))
@@ -161,7 +165,7 @@ def prepare(
             shape = arrays.label.shape
             # Last: a case without it is not complete.
             write_json(target / "case.json", {"sources": _stamps(case), "shape": list(shape)})
-        ready.append(PreparedCase(case.name, target, shape, case.fold))
+        ready.append(PreparedCase(case.name, target, shape, case.fold, _shown(case, plan)))
     progress(ProgressEvent("prepare", len(wanted), len(wanted)))
     return ready
 
@@ -206,6 +210,12 @@ def prepared_arrays(case: CaseArrays, plan: Plan) -> PreparedArrays:
         np.ascontiguousarray(label.transpose(plan.axes)),
         np.ascontiguousarray(components.transpose(plan.axes)),
     )
+
+
+def _shown(case: TrainingCase, plan: Plan) -> tuple[bool, ...] | None:
+    if case.shows is None:
+        return None
+    return tuple(value in case.shows for value in sorted(plan.labels) if value != BACKGROUND)
 
 
 def _numbered(label: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
@@ -338,7 +348,9 @@ def _complete(folder: Path, case: TrainingCase) -> tuple[int, ...] | None:
 def _stamps(case: TrainingCase) -> list[list[Any]]:
     """Name, size and time of change of every file of a case."""
     files = [path for path in (*case.images, case.label) if path is not None]
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    # Whether anything is shown decides what the prepared label holds.
+    return stamps if case.shows is None else [*stamps, ["shows", bool(case.shows)]]
 
 
 def _digest(plan: Plan) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -187,37 +185,6 @@ def groups_of(
             found = [cases[n].disagreement for n in members]
             groups.append(_group(column, value, found, int(hard[members].sum())))
     return groups
-
-
-def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """A table of what is known of cases: CSV whose column ``case``, or else the first, names them.
-
-    Returns:
-        By case and column.
-
-    Raises:
-        InputError: ``metadata-unreadable``.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            names = list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            "metadata-unreadable",
-            f"The table {path} cannot be read ({error}).",
-            "Give a CSV file with a column named case.",
-        ) from error
-    if len(names) < 2:
-        raise InputError(
-            "metadata-unreadable",
-            f"The table {path} has fewer than two columns.",
-            "Give a CSV file with a column named case and one for each thing known.",
-        )
-    key = "case" if "case" in names else names[0]
-    rest = [name for name in names if name != key]
-    return {row[key] or "": {name: (row[name] or "").strip() for name in rest} for row in rows}
 
 
 def _reviewed(

@@ -49,6 +49,8 @@ class PatchBatch:
             for none.
         importance: float32 ``[B]``, how much each patch counts in the loss; None where all count
             alike.
+        shows: float32 ``[B, K]``: 1 where a patch shows a class, 0 where it does not, NaN where
+            only its label can tell; None where no case of the set is labelled as a whole.
     """
 
     image: Tensor
@@ -56,14 +58,16 @@ class PatchBatch:
     components: Tensor
     weight: Tensor | None = None
     importance: Tensor | None = None
+    shows: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> PatchBatch:
         """The batch with every tensor changed."""
-        weight, importance = (
-            None if part is None else change(part) for part in (self.weight, self.importance)
+        weight, importance, shows = (
+            None if part is None else change(part)
+            for part in (self.weight, self.importance, self.shows)
         )
         image, label, components = map(change, (self.image, self.label, self.components))
-        return PatchBatch(image, label, components, weight, importance)
+        return PatchBatch(image, label, components, weight, importance, shows)
 
     def alone(self, number: int) -> PatchBatch:
         """A batch of one of the patches, which counts as much as any."""
@@ -171,6 +175,7 @@ class PatchSource:
             self._numbers["hard_skeleton"] = [
                 np.unique(case.places["foreground"][:, 0]) for case in self._cases
             ]
+        self._shows = _shown_by_patches(self._cases, self._patch)
         self._channels = len(cases[0].image((slice(0, 1),) * axes))
         self._kept: dict[tuple[str, int], NDArray[Any]] = {}
 
@@ -191,7 +196,8 @@ class PatchSource:
         weight.masked_fill_(label[:, None] == UNLABELLED, 0)
         weights = None if self._weight == "none" else weight
         importance = self._importance(numbers)
-        return PatchBatch(image, label[:, None], components[:, None], weights, importance)
+        shows = None if self._shows is None else self._shows[list(numbers)]
+        return PatchBatch(image, label[:, None], components[:, None], weights, importance, shows)
 
     def pair(self, iteration: int, count: int) -> PatchPair:
         """Draw patches of which only the images matter, in two looks each.
@@ -334,6 +340,22 @@ class PatchSource:
             # Two threads may both compute it, which costs less than one that holds up all others.
             found = self._kept[name, which] = make()
         return found
+
+
+def _shown_by_patches(cases: Sequence[PreparedCase], patch: NDArray[Any]) -> Tensor | None:
+    """Float32 ``[cases, K]``: 1 and 0 where a patch shows a class or not, NaN where that is open.
+
+    A patch that does not hold the whole image may lack what the image shows.
+    """
+    known = next((case.shows for case in cases if case.shows is not None), None)
+    if known is None:
+        return None
+    shows = torch.full((len(cases), len(known)), torch.nan)
+    for row, case in zip(shows, cases, strict=True):
+        if case.shows is not None:
+            there = 1.0 if (np.array(case.shape) <= patch).all() else torch.nan
+            row[:] = torch.tensor([there if shown else 0.0 for shown in case.shows])
+    return shows
 
 
 def _chosen(draw: np.random.Generator, weight: NDArray[np.float64]) -> int:

@@ -318,6 +318,8 @@ class Recipe(_Frozen):
         hard_skeleton_every: iterations between two searches for missed centreline voxels, where
             ``sampling.hard_skeleton`` asks for them.
         unlabelled: how images without labels are learned from; None where there are none.
+        image_labels: weight of the loss of images of which only the classes that they show are
+            known, where the dataset has such.
         hard_samples: see :class:`HardSamples`; ``"on"`` for its defaults, ``"off"`` to weigh all
             cases alike.
         judge_mirrored: whether a training that mirrors also judges averages over mirrored copies in
@@ -348,6 +350,7 @@ class Recipe(_Frozen):
     early_stopping: PositiveInt | None = None
     hard_skeleton_every: PositiveInt = 1000
     unlabelled: Unlabelled | None = None
+    image_labels: Annotated[float, Field(ge=0)] = 0.1
     hard_samples: HardSamples | Literal["on", "off"] = "off"
     judge_mirrored: bool = True
     precision: Literal["auto", "float32"] = "auto"

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from imbalanceseg.labels import UNLABELLED
-from imbalanceseg.losses import AttentionSupervision, GroupSupervision, create_loss
+from imbalanceseg.losses import (
+    AttentionSupervision,
+    GroupSupervision,
+    create_loss,
+    image_level_loss,
+)
 from imbalanceseg.networks.nnunet import supervision_weights
 
 if TYPE_CHECKING:
@@ -95,10 +100,14 @@ class StepLoss(nn.Module):
     Args:
         loss: which, with ``"plan"`` already replaced by a name.
         supervision: of which outputs.
+        image_labels: weight of what is known of images as a whole.
     """
 
-    def __init__(self, loss: LossChoice, supervision: Supervision) -> None:
+    def __init__(
+        self, loss: LossChoice, supervision: Supervision, image_labels: float = 0.0
+    ) -> None:
         super().__init__()
+        self.image_labels = image_labels
         function: Loss = create_loss(loss.name, **loss.settings)
         self.takes = set(inspect.signature(function.function).parameters)
         base: nn.Module = function
@@ -115,6 +124,13 @@ class StepLoss(nn.Module):
 
     def forward(self, output: Any, batch: PatchBatch) -> Tensor:
         """Scalar loss, in float32; where patches have an importance, the mean weighted by it."""
+        total = self._of_voxels(output, batch)
+        if batch.shows is not None and self.image_labels:
+            of_images = image_level_loss(_finest(output), batch.shows, batch.importance)
+            total = total + self.image_labels * of_images
+        return total
+
+    def _of_voxels(self, output: Any, batch: PatchBatch) -> Tensor:
         if batch.importance is None:
             return self._of(output, batch)
         count = len(batch.importance)

@@ -304,16 +304,20 @@ def _seconds_a_fold(run: Run, used: float) -> float | None:
 def split_cases(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[Split]:
     """What is held out of each training: every fold once; with one fold, a tenth of the cases.
 
+    Cases of which only the classes are known are never held out.
     Folds that the dataset names are kept to; with one fold the first of them is held out. Without
     any, fewer than three cases are all trained on, and nothing is held out.
 
     Raises:
         InputError: ``nothing-to-train-on`` where a named fold holds all cases.
     """
-    order = [cases[int(n)] for n in np.random.default_rng(seed).permutation(len(cases))]
+    every = [cases[int(n)] for n in np.random.default_rng(seed).permutation(len(cases))]
+    # What an image shows as a whole judges nobody.
+    order = [case for case in every if case.shows is None]
+    whole = [case for case in every if case.shows is not None]
     named = sorted({case.fold for case in cases if case.fold is not None})
     if not named and folds == 1 and len(order) < 3:
-        return [Split(order, [])]
+        return [Split(every, [])]
     if named:
         held_out = [[case for case in order if case.fold == number] for number in named[:folds]]
     elif folds == 1:
@@ -321,7 +325,7 @@ def split_cases(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[Sp
     else:
         held_out = [order[n::folds] for n in range(folds)]
     splits = [
-        Split([case for case in order if case not in validation], validation)
+        Split([case for case in order if case not in validation] + whole, validation)
         for validation in held_out
     ]
     if not all(split.training for split in splits):

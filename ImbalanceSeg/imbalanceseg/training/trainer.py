@@ -129,7 +129,7 @@ class Trainer:
         self.network = ranks.wrap(self.state.network)
         self.fast = recipe.precision == "auto" and not self._has_tiny_maps()
         loss = chosen_loss(plan, recipe)
-        self.loss = StepLoss(loss, recipe.supervision)
+        self.loss = StepLoss(loss, recipe.supervision, recipe.image_labels)
         self.source = PatchSource(
             split.training,
             self.patch,

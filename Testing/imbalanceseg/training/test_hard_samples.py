@@ -281,20 +281,3 @@ class TestGroups:
 
         (group,) = groups_of(self.cases([(0, 0.5), (1, 0.1)]), {"0": {"sex": "f"}}, ["sex"])
         assert (group.cases, group.disagreement_interval) == (1, None)
-
-    def test_a_table_is_read_by_its_column_case(self, tmp_path):
-        from imbalanceseg.training.hard_review import read_metadata
-
-        path = tmp_path / "known.csv"
-        path.write_text("age,case\n30, a \n,b\n")
-        assert read_metadata(path) == {" a ": {"age": "30"}, "b": {"age": ""}}
-
-    @pytest.mark.parametrize("content", [b"", b"case\na\n", b"\xff\xfe\x00"])
-    def test_a_table_that_is_none_is_told(self, tmp_path, content):
-        from imbalanceseg.training.hard_review import read_metadata
-
-        path = tmp_path / "known.csv"
-        path.write_bytes(content)
-        with pytest.raises(InputError) as caught:
-            read_metadata(path)
-        assert caught.value.code == "metadata-unreadable"
