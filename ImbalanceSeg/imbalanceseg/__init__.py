@@ -22,6 +22,7 @@ _HOME_OF = {
     "finetune": "imbalanceseg.training.finetune",
     "load_annotation": "imbalanceseg.annotation.files",
     "load_model": "imbalanceseg.models.bundle",
+    "read_dicom_seg": "imbalanceseg.dicom.seg_reading",
     "read_image": "imbalanceseg.io",
     "save_annotation": "imbalanceseg.annotation.files",
     "segment": "imbalanceseg.inference.segment",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from imbalanceseg.annotation.files import load_annotation, save_annotation
     from imbalanceseg.annotation.suggest import SliceSuggestion, suggest_slices
     from imbalanceseg.dicom.seg import write_dicom_seg
+    from imbalanceseg.dicom.seg_reading import read_dicom_seg
     from imbalanceseg.errors import ImbalanceSegError
     from imbalanceseg.inference.segment import segment
     from imbalanceseg.inference.segmentation import Segmentation

@@ -115,5 +115,61 @@ def dicom_seg(
     print(output)
 
 
+def read_seg(
+    seg: Annotated[Path, typer.Argument(metavar="SEG", help="DICOM Segmentation, of any program.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Label image to write.")
+    ],
+    scan: Annotated[
+        Path | None,
+        typer.Option("--onto", metavar="SCAN", help="Scan whose grid the labels are to have."),
+    ] = None,
+    uid: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="Which series of that folder.")
+    ] = None,
+    sparse: Annotated[
+        bool,
+        typer.Option("--sparse", help="Slices without any segment are unlabelled (255)."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a DICOM Segmentation as a label image, for example to learn from.
+
+    Where segments overlap, those that do not fit into one image go into FILE-2, and so on.
+    """
+    from imbalanceseg.dicom.seg_reading import on_scan, read_dicom_seg, unlabelled_between
+    from imbalanceseg.geometry import Grid
+    from imbalanceseg.io import read_image, write_image
+
+    found = read_dicom_seg(seg)
+    grid = None if scan is None else Grid.of(read_image(scan, series_uid=uid))
+    rows, written = [], []
+    for number, (labels, infos) in enumerate(found.layers(), start=1):
+        placed = labels if grid is None else on_scan(labels, grid)
+        if sparse:
+            placed = unlabelled_between(placed, found.grid)
+        path = output if number == 1 else numbered_file(output, number)
+        write_image(placed, path)
+        written.append(path)
+        rows += [(info, path) for info in infos]
+    if as_json:
+        segments = [
+            {"label": i.label, "name": i.name, "type": i.type.meaning, "file": str(path)}
+            for i, path in rows
+        ]
+        print_json({"segments": segments, "series": found.series_uid})
+        return
+    print_table(
+        [("label", "segment", "type", "file")]
+        + [(str(i.label), i.name, i.type.meaning, str(path)) for i, path in rows]
+    )
+
+
+def numbered_file(path: Path, number: int) -> Path:
+    """``labels.nii.gz`` becomes ``labels-2.nii.gz``."""
+    stem, dot, endings = path.name.partition(".")
+    return path.with_name(f"{stem}-{number}{dot}{endings}")
+
+
 def _figure(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
