@@ -27,6 +27,7 @@ from imbalanceseg.cli import (
     finetune,
     hard,
     models,
+    pacs,
     phantom,
     plan,
     segment,
@@ -59,6 +60,7 @@ app.command("dicom-seg")(data.dicom_seg)
 app.command("read-seg")(data.read_seg)
 app.add_typer(models.app, name="models")
 app.add_typer(phantom.app, name="phantom")
+app.add_typer(pacs.app, name="pacs")
 app.add_typer(benchmark.app, name="benchmark")
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)

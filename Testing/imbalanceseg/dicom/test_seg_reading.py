@@ -22,7 +22,7 @@ from imbalanceseg.errors import GeometryError, InputError
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.io import read_image
 
-from .test_seg import NODULE, SEGMENTS, oblique, read_with_dcmqi, two_labels  # noqa: F401
+from .test_seg import NODULE, SEGMENTS, read_with_dcmqi, two_labels
 
 DATA = Path(os.environ.get("IMBALANCESEG_DATA", "nowhere"))
 DCMQI, HIGHDICOM = DATA / "dicom_seg_dcmqi", DATA / "dicom_seg_highdicom"
@@ -30,13 +30,13 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="IMBALANCESEG_DATA is 
 
 
 @pytest.fixture
-def written(oblique: Path, tmp_path: Path) -> Path:  # noqa: F811
+def written(oblique: Path, tmp_path: Path) -> Path:
     path = tmp_path / "seg.dcm"
     write_dicom_seg(two_labels(oblique), oblique, path, SEGMENTS)
     return path
 
 
-def test_what_was_written_is_read(oblique: Path, written: Path) -> None:  # noqa: F811
+def test_what_was_written_is_read(oblique: Path, written: Path) -> None:
     found, labels = read_dicom_seg(written), two_labels(oblique)
     assert [s.info.name for s in found.segments] == ["Airway tree", "Nodule"]
     nodule = found.segments[1]
@@ -135,7 +135,7 @@ def test_what_is_no_segmentation_of_a_volume_is_told(path: Path, code: str) -> N
     assert caught.value.code == code
 
 
-def test_a_segmentation_of_another_scan_is_refused(oblique: Path, written: Path) -> None:  # noqa: F811
+def test_a_segmentation_of_another_scan_is_refused(oblique: Path, written: Path) -> None:
     ((image, _),) = read_dicom_seg(written).layers()
     grid = Grid.of(read_image(oblique))
     elsewhere = Grid(grid.size, grid.spacing_mm, (500.0, 0.0, 0.0), grid.direction)
@@ -159,14 +159,14 @@ def test_slices_without_a_segment_may_count_as_unlabelled(axis: int) -> None:
 
 
 class TestCommand:
-    def test_onto_the_scan(self, oblique: Path, written: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
+    def test_onto_the_scan(self, oblique: Path, written: Path, tmp_path: Path, capsys) -> None:
         target = tmp_path / "labels.nrrd"
         assert main(["read-seg", str(written), "-o", str(target), "--onto", str(oblique)]) == 0
         assert "Nodule" in capsys.readouterr().out
         values = sitk.GetArrayFromImage(read_image(target))
         assert np.array_equal(values > 0, sitk.GetArrayFromImage(two_labels(oblique)) > 0)
 
-    def test_as_an_annotation(self, oblique: Path, written: Path, tmp_path: Path) -> None:  # noqa: F811
+    def test_as_an_annotation(self, oblique: Path, written: Path, tmp_path: Path) -> None:
         target = tmp_path / "labels.nrrd"
         arguments = [
             "read-seg",
