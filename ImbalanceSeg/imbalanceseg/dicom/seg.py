@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 MANUFACTURER = "ImbalanceSeg"
 _SERIES_NUMBER_OFFSET = 5000
 _SAME_PLACE_MM = 0.02
+_FRACTIONS = 255
+
+Kind = Literal["binary", "labelmap", "fractional"]
+MadeBy = Literal["automatic", "semiautomatic", "manual"]
 
 # What the segmentation must quote so that an archive files it with the scan.
 _QUOTED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -43,57 +48,70 @@ _MAY_BE_EMPTY = (
 
 
 class _Algorithm(NamedTuple):
-    """Who made the labels, and whether a person had a hand in them."""
+    """What made the labels, and how much of it a person did."""
 
     name: str
     version: str
-    corrected: bool
+    made_by: MadeBy
 
 
 def write_dicom_seg(
-    labels: sitk.Image,
+    labels: sitk.Image | Sequence[sitk.Image],
     series_folder: str | os.PathLike[str],
     path: str | os.PathLike[str],
     segments: Sequence[SegmentInfo],
     *,
+    kind: Kind = "binary",
     algorithm_name: str = "ImbalanceSeg",
     algorithm_version: str = __version__,
     series_uid: str | None = None,
-    corrected: bool = False,
+    made_by: MadeBy = "automatic",
+    predecessor: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write labels as a binary DICOM Segmentation that refers to the series they were made from.
+    """Write labels as a DICOM Segmentation that refers to the series they were made from.
 
-    Every segment carries category, type and region codes, the algorithm that made it, a tracking
-    identifier and a display colour. Slices without any label are left out, as are segments
-    without any voxel (with a warning).
+    Every segment carries category, type and region codes, how it was made, a tracking identifier
+    and a display colour. Slices without any label are left out, as are segments without any voxel
+    (with a warning).
 
     Args:
         labels: integer image on the grid of the series; flipped or permuted axes are put right.
+            Several images where segments overlap, each segment in one of them. With
+            ``kind="fractional"`` one image of probabilities in [0, 1] a segment, in their order.
         series_folder: folder with the DICOM series.
         path: file to write.
         segments: what the label values mean; each value present in ``labels`` must be declared.
+        kind: ``"binary"``, which all readers know; ``"labelmap"``, smaller and newer, without
+            overlaps; ``"fractional"``, for probabilities.
         algorithm_name: what made the labels, for example ``"airway"``.
         algorithm_version: its version.
         series_uid: which series of the folder, where there are several.
-        corrected: whether a person had a hand in the labels; the segments then call themselves
-            semi-automatic, else automatic.
+        made_by: how much a person did: nothing, some, or all of it.
+        predecessor: DICOM Segmentation that this one was edited from: it is referred to, and
+            segments of the same name and type keep their tracking identifiers.
 
     Raises:
         GeometryError: ``grid-mismatch``, the labels lie elsewhere than the series.
         InputError: the labels hold values that are unlabelled, undeclared or not whole numbers,
-            nothing is labelled, or the series lacks what a segmentation must quote.
+            nothing is labelled, segments overlap in a labelmap, probabilities are none
+            (``probability-range``), the predecessor is none of this study
+            (``predecessor-elsewhere``), or the series lacks what a segmentation must quote.
         OutputError: the file cannot be written.
 
     Source: DICOM PS3.3 section A.51.
     """
     series = open_series(series_folder, series_uid)
-    voxels = _voxels_on(labels, series.grid)
-    present = _present(voxels, segments)
+    images = [labels] if isinstance(labels, sitk.Image) else list(labels)
+    if kind == "fractional":
+        pixels, present = _fractions(images, series.grid, segments)
+    else:
+        layers = [_whole(_voxels_on(image, series.grid)) for image in images]
+        present = _present(layers, segments)
+        pixels = _numbered(layers, present, kind)
     sources = _quotable_headers(series)
-    algorithm = _Algorithm(
-        printable(algorithm_name, 48), printable(algorithm_version, 48), corrected
-    )
-    segmentation = _build(voxels, present, sources, series, algorithm)
+    before = None if predecessor is None else _predecessor(Path(predecessor), sources[0])
+    algorithm = _Algorithm(printable(algorithm_name, 48), printable(algorithm_version, 48), made_by)
+    segmentation = _build(pixels, kind, present, sources, series, algorithm, before)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -117,14 +135,17 @@ def _quotable_headers(series: Series) -> list[pydicom.Dataset]:
 
 
 def _voxels_on(labels: sitk.Image, grid: Grid) -> np.ndarray:
-    """Label values ``[z, y, x]`` in the slice order of the series."""
+    """Values ``[z, y, x]`` in the slice order of the series."""
     if not Grid.of(labels).same_as(grid, _SAME_PLACE_MM):
         if Grid.of(labels).oriented_lps().same_as(grid.oriented_lps(), _SAME_PLACE_MM):
             labels = resample(labels, grid, "nearest")
         else:
             placed = grid.placed(sitk.Image(list(grid.size), sitk.sitkUInt8))
             require_same_grid(labels, placed, ("labels", "DICOM series"))
-    voxels = sitk.GetArrayFromImage(labels)
+    return sitk.GetArrayFromImage(labels)
+
+
+def _whole(voxels: np.ndarray) -> np.ndarray:
     if voxels.dtype.kind in "ui":
         return voxels
     whole = np.rint(voxels)
@@ -137,9 +158,10 @@ def _voxels_on(labels: sitk.Image, grid: Grid) -> np.ndarray:
     return whole.astype(np.int64)
 
 
-def _present(voxels: np.ndarray, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
+def _present(layers: Sequence[np.ndarray], segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
     """The segments that have voxels, in the order given."""
-    values = {int(v) for v in np.unique(voxels)} - {BACKGROUND}
+    in_layers = [{int(v) for v in np.unique(voxels)} - {BACKGROUND} for voxels in layers]
+    values = set[int]().union(*in_layers)
     if UNLABELLED in values:
         raise InputError(
             "labels-unlabelled",
@@ -147,10 +169,10 @@ def _present(voxels: np.ndarray, segments: Sequence[SegmentInfo]) -> list[Segmen
             "Segment the whole scan first; an annotation is not exported.",
         )
     declared = [s.label for s in segments]
-    if len(set(declared)) != len(declared):
+    if len(set(declared)) != len(declared) or sum(map(len, in_layers)) > len(values):
         raise InputError(
             "segments-ambiguous",
-            f"The segments declare a label value twice ({declared}).",
+            f"The segments declare a label value twice ({declared}), or two images hold the same.",
             "Give each segment a value of its own.",
         )
     undeclared = sorted(values - set(declared))
@@ -160,6 +182,11 @@ def _present(voxels: np.ndarray, segments: Sequence[SegmentInfo]) -> list[Segmen
             f"The labels hold the values {undeclared[:10]}, for which no segment is declared.",
             "Declare a segment for each value.",
         )
+    return _left(segments, values)
+
+
+def _left(segments: Sequence[SegmentInfo], values: Collection[int]) -> list[SegmentInfo]:
+    """Those whose label is among the values; the others are told of."""
     if not values:
         raise InputError(
             "nothing-to-export",
@@ -167,8 +194,89 @@ def _present(voxels: np.ndarray, segments: Sequence[SegmentInfo]) -> list[Segmen
             "Check the segmentation before exporting it.",
         )
     for absent in (s for s in segments if s.label not in values):
-        warnings.warn(f"The segment {absent.name} has no voxels and is left out.", stacklevel=3)
+        warnings.warn(f"The segment {absent.name} has no voxels and is left out.", stacklevel=4)
     return [s for s in segments if s.label in values]
+
+
+def _numbered(
+    layers: Sequence[np.ndarray], present: Sequence[SegmentInfo], kind: Kind
+) -> np.ndarray:
+    """Segment numbers ``[z, y, x]``; or masks ``[z, y, x, segments]`` where segments overlap."""
+    numbers = np.zeros(layers[0].shape, np.uint8)
+    overlapping = False
+    for number, segment in enumerate(present, start=1):
+        for voxels in layers:
+            mask = voxels == segment.label
+            overlapping = overlapping or bool(numbers[mask].any())
+            numbers[mask] = number
+    if not overlapping:
+        return numbers
+    if kind == "labelmap":
+        raise InputError(
+            "segments-overlap",
+            "The segments overlap, and a labelmap holds one segment a voxel.",
+            "Write a binary segmentation.",
+        )
+    masks = [
+        np.logical_or.reduce([voxels == segment.label for voxels in layers]) for segment in present
+    ]
+    return np.stack(masks, axis=-1).astype(np.uint8)
+
+
+def _fractions(
+    images: Sequence[sitk.Image], grid: Grid, segments: Sequence[SegmentInfo]
+) -> tuple[np.ndarray, list[SegmentInfo]]:
+    """Probabilities ``[z, y, x, segments]`` of the segments that have any."""
+    if len(images) != len(segments):
+        raise InputError(
+            "probability-count",
+            f"There are {len(images)} probability maps for {len(segments)} segments.",
+            "Give one map for each segment.",
+        )
+    maps = [_voxels_on(image, grid) for image in images]
+    for values in maps:
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise InputError(
+                "probability-range",
+                "A probability map holds values that are no probabilities.",
+                "Give numbers from 0 to 1.",
+            )
+    half_a_step = 0.5 / _FRACTIONS
+    there = {s.label for s, v in zip(segments, maps, strict=True) if (v >= half_a_step).any()}
+    kept = [v for s, v in zip(segments, maps, strict=True) if s.label in there]
+    present = _left(segments, there)
+    return np.stack(kept, axis=-1).astype(np.float32), present
+
+
+def _predecessor(path: Path, source: pydicom.Dataset) -> pydicom.Dataset:
+    import pydicom
+
+    try:
+        with quiet_readers():
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+    except Exception as error:  # the parser raises almost anything
+        raise InputError(
+            "dicom-unreadable", f"{path} is no DICOM file.", "Give the segmentation it was."
+        ) from error
+    same_study = tag_text(header, "StudyInstanceUID") == tag_text(source, "StudyInstanceUID")
+    if tag_text(header, "Modality") != "SEG" or not same_study:
+        raise InputError(
+            "predecessor-elsewhere",
+            f"{path.name} is no segmentation of the same study.",
+            "Give the DICOM segmentation that this one was edited from.",
+        )
+    return header
+
+
+def _tracking_uids(before: pydicom.Dataset | None) -> dict[tuple[str, str], str]:
+    """By name and type code of the segments of the predecessor."""
+    found = {}
+    for described in before.get("SegmentSequence", ()) if before is not None else ():
+        codes = described.get("SegmentedPropertyTypeCodeSequence") or [{}]
+        uid = tag_text(described, "TrackingUID")
+        if uid:
+            found[tag_text(described, "SegmentLabel"), str(codes[0].get("CodeValue", ""))] = uid
+    return found
 
 
 def _quotable(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
@@ -196,26 +304,26 @@ def _quotable(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
 
 
 def _build(
-    voxels: np.ndarray,
+    pixels: np.ndarray,
+    kind: Kind,
     present: Sequence[SegmentInfo],
     sources: Sequence[pydicom.Dataset],
     series: Series,
     algorithm: _Algorithm,
+    before: pydicom.Dataset | None,
 ) -> hd.seg.Segmentation:
     import highdicom as hd
 
-    numbered = np.zeros(voxels.shape, dtype=np.uint8)
-    for number, segment in enumerate(present, start=1):
-        numbered[voxels == segment.label] = number
     name, version = algorithm.name, algorithm.version
+    known = _tracking_uids(before)
     try:
         with quiet_readers():
-            return hd.seg.Segmentation(
+            made = hd.seg.Segmentation(
                 source_images=sources,
-                pixel_array=numbered,
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                pixel_array=pixels,
+                segmentation_type=hd.seg.SegmentationTypeValues[kind.upper()],
                 segment_descriptions=[
-                    _description(number, segment, algorithm)
+                    _description(number, segment, algorithm, known)
                     for number, segment in enumerate(present, start=1)
                 ],
                 series_instance_uid=hd.UID(),
@@ -226,6 +334,7 @@ def _build(
                 manufacturer_model_name=printable(f"{MANUFACTURER} {name}", 64),
                 software_versions=(f"imbalanceseg {__version__}", f"{name} {version}"),
                 device_serial_number="1",
+                max_fractional_value=_FRACTIONS,
                 series_description=printable(f"{MANUFACTURER} {name}", 64),
                 content_label="SEGMENTATION",
                 content_description=printable(", ".join(s.name for s in present), 64),
@@ -234,6 +343,21 @@ def _build(
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unquotable(series, error) from error
+    if before is not None:
+        _refer_to(made, before)
+    return made
+
+
+def _refer_to(made: hd.seg.Segmentation, before: pydicom.Dataset) -> None:
+    """Name the predecessor among the instances of the study that are referred to."""
+    import pydicom
+
+    instance, series = pydicom.Dataset(), pydicom.Dataset()
+    instance.ReferencedSOPClassUID = before.SOPClassUID
+    instance.ReferencedSOPInstanceUID = before.SOPInstanceUID
+    series.SeriesInstanceUID = before.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [instance]
+    made.ReferencedSeriesSequence.append(series)
 
 
 def _unquotable(series: Series, error: Exception) -> InputError:
@@ -255,25 +379,29 @@ def _series_number(source: pydicom.Dataset) -> int:
 
 
 def _description(
-    number: int, segment: SegmentInfo, algorithm: _Algorithm
+    number: int,
+    segment: SegmentInfo,
+    algorithm: _Algorithm,
+    known: Mapping[tuple[str, str], str],
 ) -> hd.seg.SegmentDescription:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
     label = printable(segment.name, 64)
-    kinds = hd.seg.SegmentAlgorithmTypeValues
+    identification = hd.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=codes.cid7162.ArtificialIntelligence,
+        version=algorithm.version,
+    )
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
         segmented_property_category=_code(segment.category),
         segmented_property_type=_code(segment.type),
-        algorithm_type=kinds.SEMIAUTOMATIC if algorithm.corrected else kinds.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm.name,
-            family=codes.cid7162.ArtificialIntelligence,
-            version=algorithm.version,
-        ),
-        tracking_uid=hd.UID(),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues[algorithm.made_by.upper()],
+        # What a person drew has no algorithm.
+        algorithm_identification=None if algorithm.made_by == "manual" else identification,
+        tracking_uid=hd.UID(known.get((label, segment.type.value))),
         tracking_id=label,
         anatomic_regions=[_code(segment.region)] if segment.region else None,
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),

@@ -198,7 +198,9 @@ class Workbench:
             model.segments,
             algorithm_name=f"ImbalanceSeg {model.name}",
             algorithm_version=model.version,
-            corrected=by_hand or task["parameters"]["corrected"],
+            made_by=(
+                "semiautomatic" if by_hand or task["parameters"]["corrected"] else "automatic"
+            ),
         )
         return {}
 

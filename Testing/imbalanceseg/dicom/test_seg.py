@@ -18,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from imbalanceseg.dicom.seg import write_dicom_seg
+from imbalanceseg.dicom.seg_reading import on_scan, read_dicom_seg
 from imbalanceseg.dicom.series import write_dicom_series
 from imbalanceseg.errors import GeometryError, ImbalanceSegError, InputError, OutputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
@@ -398,11 +399,119 @@ def test_a_missing_folder_is_refused(oblique: Path, tmp_path: Path) -> None:
     assert error.code == "output-folder-missing"
 
 
-@pytest.mark.parametrize(("corrected", "kind"), [(False, "AUTOMATIC"), (True, "SEMIAUTOMATIC")])
-def test_segments_say_whether_a_person_had_a_hand_in_them(
-    oblique: Path, tmp_path: Path, corrected: bool, kind: str
+@pytest.mark.parametrize("made_by", ["automatic", "semiautomatic", "manual"])
+def test_segments_say_how_much_of_them_a_person_did(
+    oblique: Path, tmp_path: Path, made_by: str
 ) -> None:
     path = tmp_path / "seg.dcm"
-    write_dicom_seg(two_labels(oblique), oblique, path, SEGMENTS, corrected=corrected)
-    assert {s.SegmentAlgorithmType for s in pydicom.dcmread(path).SegmentSequence} == {kind}
+    write_dicom_seg(two_labels(oblique), oblique, path, SEGMENTS, made_by=made_by)
     assert_valid(path)
+    for item in pydicom.dcmread(path).SegmentSequence:
+        assert made_by.upper() == item.SegmentAlgorithmType
+        assert ("SegmentationAlgorithmIdentificationSequence" in item) == (made_by != "manual")
+
+
+def overlapping(folder: Path) -> list[sitk.Image]:
+    """Two images whose labels share voxels; one label is a single voxel, one touches the border."""
+    grid = Grid.of(read_image(folder))
+    first, second = (np.zeros(grid.size[::-1], np.uint8) for _ in range(2))
+    first[2:6, 3:12, 2:11] = 1
+    first[8, -1, -1] = 3
+    second[4:, 5:, 9:] = 7
+    return [image_from_array(values, grid) for values in (first, second)]
+
+
+SPECK = replace(NODULE, label=3, name="Speck")
+
+
+def test_overlapping_segments_are_kept_whole(oblique: Path, tmp_path: Path) -> None:
+    path, images = tmp_path / "seg.dcm", overlapping(oblique)
+    segments = (*SEGMENTS, SPECK)
+    write_dicom_seg(images, oblique, path, segments)
+    assert_valid(path)
+    found = read_dicom_seg(path)
+    grid = Grid.of(images[0])
+    seen, _ = read_with_dcmqi(path, tmp_path / "out", grid)
+    for segment, read, voxels in zip(segments, found.segments, seen, strict=True):
+        wanted = sum(sitk.GetArrayFromImage(image) == segment.label for image in images) > 0
+        assert read.info.name == segment.name
+        # Slices at the ends that hold nothing are not stored.
+        share = sitk.GetArrayFromImage(resample(read.share, grid, "nearest"))
+        np.testing.assert_array_equal(share > 0, wanted)
+        np.testing.assert_array_equal(voxels > 0, wanted)
+
+
+def test_a_labelmap_holds_the_same_voxels(oblique: Path, tmp_path: Path) -> None:
+    path, labels = tmp_path / "seg.dcm", two_labels(oblique)
+    write_dicom_seg(labels, oblique, path, SEGMENTS, kind="labelmap")
+    ((image, infos),) = read_dicom_seg(path).layers()
+    assert [info.name for info in infos] == ["Airway tree", "Nodule"]
+    back = sitk.GetArrayFromImage(on_scan(image, Grid.of(labels)))
+    voxels = sitk.GetArrayFromImage(labels)
+    np.testing.assert_array_equal(back, np.select([voxels == 1, voxels == 7], [1, 2]))
+    with pytest.raises(InputError) as caught:
+        write_dicom_seg(overlapping(oblique), oblique, path, (*SEGMENTS, SPECK), kind="labelmap")
+    assert caught.value.code == "segments-overlap"
+
+
+def test_probabilities_are_kept_to_a_255th(oblique: Path, tmp_path: Path) -> None:
+    path, grid = tmp_path / "seg.dcm", Grid.of(read_image(oblique))
+    draw = np.random.default_rng(1)
+    maps = [draw.random(grid.size[::-1]).astype(np.float32) for _ in range(2)]
+    images = [image_from_array(values, grid) for values in maps]
+    write_dicom_seg(images, oblique, path, SEGMENTS, kind="fractional")
+    assert_valid(path)
+    for values, segment in zip(maps, read_dicom_seg(path).segments, strict=True):
+        share = sitk.GetArrayFromImage(resample(segment.share, grid, "nearest"))
+        assert np.abs(share - values).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("values", "code"), [(1.5, "probability-range"), (np.nan, "probability-range")]
+)
+def test_what_is_no_probability_is_told(
+    oblique: Path, tmp_path: Path, values: float, code: str
+) -> None:
+    grid = Grid.of(read_image(oblique))
+    image = image_from_array(np.full(grid.size[::-1], values, np.float32), grid)
+    with pytest.raises(InputError) as caught:
+        write_dicom_seg(image, oblique, tmp_path / "a.dcm", [AIRWAY_TREE], kind="fractional")
+    assert caught.value.code == "probability-range"
+    with pytest.raises(InputError) as caught:
+        write_dicom_seg(image, oblique, tmp_path / "a.dcm", SEGMENTS, kind="fractional")
+    assert caught.value.code == "probability-count"
+
+
+def test_an_edited_segmentation_names_the_one_it_was(oblique: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.dcm", tmp_path / "second.dcm"
+    write_dicom_seg(two_labels(oblique), oblique, first, SEGMENTS)
+    renamed = (AIRWAY_TREE, replace(NODULE, name="Other nodule"))
+    write_dicom_seg(
+        two_labels(oblique), oblique, second, renamed, made_by="semiautomatic", predecessor=first
+    )
+    assert_valid(second)
+    before, after = pydicom.dcmread(first), pydicom.dcmread(second)
+    referred = {
+        item.ReferencedSOPInstanceUID
+        for series in after.ReferencedSeriesSequence
+        for item in series.ReferencedInstanceSequence
+    }
+    assert before.SOPInstanceUID in referred
+    assert after.SOPInstanceUID != before.SOPInstanceUID
+    uids = [[s.TrackingUID for s in dataset.SegmentSequence] for dataset in (before, after)]
+    assert uids[0][0] == uids[1][0]
+    assert uids[0][1] != uids[1][1]
+    seen, _ = read_with_dcmqi(second, tmp_path / "out", Grid.of(two_labels(oblique)))
+    assert len(seen) == 2
+
+
+def test_a_predecessor_of_another_study_is_refused(oblique: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_dicom_series(read_image(oblique), other)
+    write_dicom_seg(two_labels(other), other, tmp_path / "seg.dcm", SEGMENTS)
+    for path in (tmp_path / "seg.dcm", next(oblique.glob("*.dcm"))):
+        with pytest.raises(InputError) as caught:
+            write_dicom_seg(
+                two_labels(oblique), oblique, tmp_path / "b.dcm", SEGMENTS, predecessor=path
+            )
+        assert caught.value.code == "predecessor-elsewhere"
