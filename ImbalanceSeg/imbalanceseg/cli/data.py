@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from imbalanceseg import __version__
 from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
 from imbalanceseg.cli.models import JsonOption
 from imbalanceseg.cli.segment import split_names
+from imbalanceseg.errors import InputError
 from imbalanceseg.progress import ProgressEvent
+
+
+class Kind(StrEnum):
+    """Of a DICOM Segmentation."""
+
+    binary = "binary"
+    labelmap = "labelmap"
+    fractional = "fractional"
+
+
+class MadeBy(StrEnum):
+    """How much of a segmentation a person did."""
+
+    automatic = "automatic"
+    semiautomatic = "semiautomatic"
+    manual = "manual"
 
 
 def evaluate(
@@ -85,34 +104,107 @@ def _case_table(rows: dict[str, dict[str, float]]) -> list[list[str]]:
 
 
 def dicom_seg(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Image of label values.")],
-    series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder of the DICOM series.")],
+    labels: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LABELS... SERIES",
+            help="Images of label values, several where segments overlap; last the folder of the "
+            "DICOM series.",
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="DICOM file to write.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="M", help="Model that made the labels.")
-    ],
+        str | None, typer.Option("--model", "-m", metavar="M", help="Model that made the labels.")
+    ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="What the values mean, as dcmqi's programs take it."),
+    ] = None,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="What all readers know; smaller and newer; or of probability maps, one a segment."
+        ),
+    ] = Kind.binary,
+    made_by: Annotated[
+        MadeBy, typer.Option("--made-by", help="How much a person did.")
+    ] = MadeBy.automatic,
+    predecessor: Annotated[
+        Path | None, typer.Option(metavar="SEG", help="Segmentation that this one was edited from.")
+    ] = None,
     uid: Annotated[
         str | None, typer.Option("--series", metavar="UID", help="Which series of the folder.")
     ] = None,
 ) -> None:
     """Write labels as a DICOM Segmentation that refers to a series."""
     from imbalanceseg.dicom.seg import write_dicom_seg
+    from imbalanceseg.dicom.segments_file import read_segments_file
     from imbalanceseg.io import read_image
     from imbalanceseg.models.bundle import load_model
 
-    loaded = load_model(model)
+    *images, series = labels
+    if not images or (model is None and segments is None):
+        raise InputError(
+            "request-incomplete",
+            "It is not said which labels, of which series, or what their values mean.",
+            "Give LABELS, then SERIES, and --model or --segments.",
+        )
+    loaded = None if model is None else load_model(model)
+    told = () if loaded is None else loaded.segments
+    name, version = "ImbalanceSeg", __version__
+    if loaded is not None:
+        name, version = f"ImbalanceSeg {loaded.name}", loaded.version
     write_dicom_seg(
-        read_image(labels),
+        [read_image(path) for path in images],
         series,
         output,
-        loaded.segments,
-        algorithm_name=f"ImbalanceSeg {loaded.name}",
-        algorithm_version=loaded.version,
+        told if segments is None else read_segments_file(segments),
+        kind=kind.value,
+        algorithm_name=name,
+        algorithm_version=version,
         series_uid=uid,
+        made_by=made_by.value,
+        predecessor=predecessor,
     )
     print(output)
+
+
+def dicom_report(
+    seg: Annotated[Path, typer.Argument(metavar="SEG", help="DICOM Segmentation.")],
+    series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder of the DICOM series.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="DICOM file to write.")
+    ],
+    uid: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="Which series of the folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write volume, diameter and count of segments as a DICOM report (TID 1500)."""
+    from dataclasses import asdict
+
+    from imbalanceseg.dicom.measurement_report import write_measurement_report
+
+    found = write_measurement_report(seg, series, output, series_uid=uid)
+    if as_json:
+        print_json(
+            [
+                {"segment": name, "pieces": [asdict(piece) for piece in pieces]}
+                for name, pieces in found
+            ]
+        )
+        return
+    rows = [("segment", "pieces", "volume, ml", "largest, ml", "its diameter, mm")]
+    for name, pieces in found:
+        total = sum(piece.volume_mm3 for piece in pieces) / 1000
+        largest = pieces[0] if pieces else None
+        of_largest = ("", "")
+        if largest is not None:
+            of_largest = f"{largest.volume_mm3 / 1000:.3f}", f"{largest.diameter_mm:.1f}"
+        rows.append((name, str(len(pieces)), f"{total:.3f}", *of_largest))
+    print_table(rows)
 
 
 def read_seg(

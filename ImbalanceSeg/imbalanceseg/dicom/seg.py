@@ -95,7 +95,7 @@ def write_dicom_seg(
         InputError: the labels hold values that are unlabelled, undeclared or not whole numbers,
             nothing is labelled, segments overlap in a labelmap, probabilities are none
             (``probability-range``), the predecessor is none of this study
-            (``predecessor-elsewhere``), or the series lacks what a segmentation must quote.
+            (``segmentation-elsewhere``), or the series lacks what a segmentation must quote.
         OutputError: the file cannot be written.
 
     Source: DICOM PS3.3 section A.51.
@@ -248,6 +248,21 @@ def _fractions(
     return np.stack(kept, axis=-1).astype(np.float32), present
 
 
+def require_same_study(header: pydicom.Dataset, source: pydicom.Dataset, name: str) -> None:
+    """Refuse what is no segmentation of the study that a scan is from.
+
+    Raises:
+        InputError: ``segmentation-elsewhere``.
+    """
+    same_study = tag_text(header, "StudyInstanceUID") == tag_text(source, "StudyInstanceUID")
+    if tag_text(header, "Modality") != "SEG" or not same_study:
+        raise InputError(
+            "segmentation-elsewhere",
+            f"{name} is no segmentation of the same study.",
+            "Give a DICOM segmentation of this very scan.",
+        )
+
+
 def _predecessor(path: Path, source: pydicom.Dataset) -> pydicom.Dataset:
     import pydicom
 
@@ -258,13 +273,7 @@ def _predecessor(path: Path, source: pydicom.Dataset) -> pydicom.Dataset:
         raise InputError(
             "dicom-unreadable", f"{path} is no DICOM file.", "Give the segmentation it was."
         ) from error
-    same_study = tag_text(header, "StudyInstanceUID") == tag_text(source, "StudyInstanceUID")
-    if tag_text(header, "Modality") != "SEG" or not same_study:
-        raise InputError(
-            "predecessor-elsewhere",
-            f"{path.name} is no segmentation of the same study.",
-            "Give the DICOM segmentation that this one was edited from.",
-        )
+    require_same_study(header, source, path.name)
     return header
 
 

@@ -514,4 +514,4 @@ def test_a_predecessor_of_another_study_is_refused(oblique: Path, tmp_path: Path
             write_dicom_seg(
                 two_labels(oblique), oblique, tmp_path / "b.dcm", SEGMENTS, predecessor=path
             )
-        assert caught.value.code == "predecessor-elsewhere"
+        assert caught.value.code == "segmentation-elsewhere"
