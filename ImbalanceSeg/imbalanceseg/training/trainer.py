@@ -73,6 +73,7 @@ _CHECKPOINT_SECONDS = 120.0
 _MOST_WORKERS = 8
 _PATCHES_FOR_STATISTICS = 24
 _ROUNDING = 1e-9
+_SEEN_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -412,7 +413,8 @@ class Trainer:
         network, found = self.state.average, {}
         network.eval()
         for case in self.split.training:
-            predicted = labels_of(case_probability([network], case, self.patch, self.device))
+            tile = look_tile(network, case.shape, self.patch)
+            predicted = labels_of(case_probability([network], case, tile, self.device))
             found[case.name] = missed_centreline(case.label(), predicted)
         self.state.network.train()
         self.state.hard_places = self.source.hard_places = found
@@ -475,6 +477,24 @@ class Trainer:
         network = copy.deepcopy(self.state.network).eval()
         network.load_state_dict(load_file(self.folder / BEST))
         return network
+
+
+def look_tile(network: nn.Module, shape: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Sides of the tiles in which a case is looked at while training.
+
+    A network that says the same in every tile sees a small case at once, which takes less than half
+    the time of overlapping tiles; another one sees patches, as it is trained on.
+
+    Args:
+        network: with ``multiples()``.
+        shape: of the case.
+        patch: of the training.
+    """
+    same_everywhere = any(isinstance(module, FixedNorm) for module in network.modules())
+    multiples: tuple[int, ...] = network.multiples()  # type: ignore[operator]
+    whole = tuple(-(-n // m) * m for n, m in zip(shape, multiples, strict=True))
+    small = math.prod(whole) <= _SEEN_AT_ONCE * math.prod(patch)
+    return whole if same_everywhere and small else tuple(patch)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

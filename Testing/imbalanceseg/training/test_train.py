@@ -22,6 +22,7 @@ from imbalanceseg.errors import InputError, ModelError
 from imbalanceseg.inference.segment import segment
 from imbalanceseg.metrics.evaluate import evaluate
 from imbalanceseg.models.bundle import load_model
+from imbalanceseg.networks import create_network
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training import trainer
@@ -483,3 +484,19 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(balls, small_recipe, 
     assert "--resume" in errors
     assert "Traceback" not in errors
     assert not (folder / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("invariant", "shape", "tile"),
+    [
+        (True, (144, 144, 140), (144, 144, 144)),
+        (True, (96, 40, 96), (96, 48, 96)),
+        (True, (300, 300, 300), (96, 96, 96)),
+        (False, (144, 144, 144), (96, 96, 96)),
+    ],
+)
+def test_small_cases_are_looked_at_whole_where_tiles_make_no_difference(
+    invariant: bool, shape: tuple[int, ...], tile: tuple[int, ...]
+) -> None:
+    network = create_network("wingsnet", tile_invariant=invariant, width=0.25)
+    assert trainer.look_tile(network, shape, (96, 96, 96)) == tile
