@@ -1,13 +1,15 @@
 """A DICOM series as a volume: which series a folder holds, in what order its slices lie, and where.
 
-A series is taken only if its slices form a regular grid. Everything else is refused with the
-reason, because a reader that guesses would put voxels in the wrong place of the patient.
+A series whose slices form no regular grid is resampled onto one where it is certain how, and what
+was decided is told. Everything else is refused with the reason, because a reader that guesses would
+put voxels in the wrong place of the patient.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Any, Literal
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from pydicom.pixels import apply_modality_lut
 
 from imbalanceseg.dicom_tags import tag_numbers, tag_text
 from imbalanceseg.errors import InputError
-from imbalanceseg.geometry import Grid
+from imbalanceseg.geometry import Grid, image_from_array
+from imbalanceseg.multiframe import multiframe_grid, multiframe_voxels
 from imbalanceseg.reading import printable, quiet_readers, require_memory
-from imbalanceseg.slice_stack import stack
+from imbalanceseg.slice_stack import Stack, resampled_stack, stack
 
 _NOT_IMAGES = {"SEG", "PR", "SR", "KO", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "PLAN"}
 
@@ -51,21 +55,45 @@ class SeriesInfo:
         return f"{self.uid or 'no UID'} ({what}, {images})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
-    """A series whose slices form a regular grid.
+    """A series that makes a volume.
 
     Attributes:
         info: which series it is.
         headers: datasets without pixels, ordered along the slice normal.
         files: their files, in the same order.
-        grid: where the voxels lie; k runs along the slice normal.
+        grid: where the voxels of the volume lie; k runs along the slice normal.
+        slices: how the files become the volume; None where one file holds all of it.
     """
 
     info: SeriesInfo
     headers: tuple[pydicom.Dataset, ...]
     files: tuple[Path, ...]
     grid: Grid
+    slices: Stack | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about its slices, a sentence each."""
+        return () if self.slices is None else self.slices.notes
+
+    def on_slices(self, voxels: np.ndarray) -> np.ndarray:
+        """Voxels of the volume ``[z, y, x, ...]``, on the slices of the files instead.
+
+        Where the volume was resampled, each pixel gets the nearest voxel.
+        """
+        if self.slices is None or self.slices.regular:
+            return voxels
+        rows, columns = (int(self.headers[0].get(k)) for k in ("Rows", "Columns"))
+        steps = self.slices.depth_mm / self.grid.spacing_mm[2]
+        aside = np.rint(self.slices.aside_mm / np.array(self.grid.spacing_mm[:2])).astype(int)
+        return np.stack(
+            [
+                voxels[int(np.rint(k)), y : y + rows, x : x + columns]
+                for k, (x, y) in zip(steps, aside, strict=True)
+            ]
+        )
 
 
 def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
@@ -113,27 +141,33 @@ def series_uid_of(path: str | os.PathLike[str]) -> str:
 
 
 def open_series(folder: str | os.PathLike[str], series_uid: str | None = None) -> Series:
-    """Read the headers of one series and check that its slices form a regular grid.
+    """Read the headers of one series and find the volume that its slices make.
 
     Args:
         folder: folder whose files are looked at; folders inside it are not.
-        series_uid: Series Instance UID, needed where the folder holds several placed series.
+        series_uid: Series Instance UID, needed where the folder holds several placed series; or
+            the modality, or some words of the description, that only one of them has.
 
     Raises:
-        InputError: no or several series, or a series that is not one regular volume.
+        InputError: no or several series, or a series that makes no volume.
     """
     info, headers = _choose(_grouped(Path(folder)), Path(folder), series_uid)
-    order, grid = stack(headers, info.files, str(info))
+    if info.kind == "multiframe":
+        return Series(info, tuple(headers), info.files, multiframe_grid(info.files[0], str(info)))
+    made = stack(headers, info.files, str(info))
     return Series(
         info=info,
-        headers=tuple(headers[n] for n in order),
-        files=tuple(info.files[n] for n in order),
-        grid=grid,
+        headers=tuple(headers[n] for n in made.order),
+        files=tuple(info.files[n] for n in made.order),
+        grid=made.grid,
+        slices=made,
     )
 
 
 def read_series(series: Series) -> sitk.Image:
     """The voxels of a series, rescaled, on ``series.grid``.
+
+    What was decided about its slices is told as a warning.
 
     Returns:
         int16 image where the values fit, else int32, or float32 where the rescale is fractional.
@@ -141,8 +175,29 @@ def read_series(series: Series) -> sitk.Image:
     Raises:
         InputError: a file cannot be decoded, or the volume is too large for the memory.
     """
+    for note in series.notes:
+        warnings.warn(f"Series {series.info}: {note}", stacklevel=3)
+    if series.slices is None:
+        # The library decodes into 64 bit.
+        require_memory(12 * math.prod(series.grid.size), f"The series {series.info}")
+        voxels = multiframe_voxels(series.files[0], series.grid)
+        return _narrowed(image_from_array(voxels, series.grid))
+    require_memory(
+        (6 if series.slices.regular else 16) * math.prod(series.grid.size),
+        f"The series {series.info}",
+    )
+    image = _read_slices(series)
+    if series.slices.regular:
+        return _narrowed(series.grid.placed(image))
+    values = resampled_stack(sitk.GetArrayViewFromImage(image), series.slices)
+    return _narrowed(image_from_array(values, series.grid))
+
+
+def _read_slices(series: Series) -> sitk.Image:
+    """All slices above one another, wherever they lie."""
+    if any("ModalityLUTSequence" in header for header in series.headers):
+        return sitk.GetImageFromArray(np.stack([_looked_up(path) for path in series.files]))
     pixel_type = _pixel_type(series)
-    require_memory(6 * math.prod(series.grid.size), f"The series {series.info}")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(p) for p in series.files])
     reader.SetOutputPixelType(pixel_type)
@@ -153,9 +208,20 @@ def read_series(series: Series) -> sitk.Image:
             image = reader.Execute()
         except RuntimeError as error:
             raise _undecodable(series) from error
-    if image.GetSize() != series.grid.size:
+    columns, rows = (int(series.headers[0].get(k)) for k in ("Columns", "Rows"))
+    if image.GetSize() != (columns, rows, len(series.files)):
         raise _undecodable(series)
-    return _narrowed(series.grid.placed(image))
+    return image
+
+
+def _looked_up(path: Path) -> np.ndarray:
+    """Values of a slice that come from a table in its file, which ITK does not know."""
+    try:
+        with quiet_readers():
+            dataset = pydicom.dcmread(path)
+            return np.asarray(apply_modality_lut(dataset.pixel_array, dataset), np.int32)
+    except Exception as error:  # the decoders raise almost anything
+        raise _unreadable(path) from error
 
 
 def _grouped(folder: Path) -> list[tuple[SeriesInfo, list[pydicom.Dataset]]]:
@@ -251,21 +317,23 @@ def _choose(
     found: list[tuple[SeriesInfo, list[pydicom.Dataset]]], folder: Path, series_uid: str | None
 ) -> tuple[SeriesInfo, list[pydicom.Dataset]]:
     if series_uid is not None:
-        chosen = [item for item in found if item[0].uid == series_uid]
+        chosen = [item for item in found if item[0].uid == series_uid] or [
+            item for item in found if item[0].kind != "unplaced" and _is_meant(item[0], series_uid)
+        ]
         if not chosen:
             raise InputError(
                 "series-not-found",
                 f"The folder {folder} has no series {printable(series_uid, 70)}, "
                 f"it holds {_listing(found)}.",
-                "Give one of the UIDs that are listed.",
+                "Give one of the UIDs that are listed, or words of one description.",
             )
     else:
-        chosen = [item for item in found if item[0].kind == "slices"] or found
+        chosen = [item for item in found if item[0].kind != "unplaced"] or found
     if len(chosen) > 1:
         raise InputError(
             "several-series",
             f"The folder {folder} holds {len(chosen)} series: {_listing(chosen)}.",
-            "Pick one with --series UID.",
+            "Pick one with --series: its UID, or words that only its description has.",
         )
     _require_slices(chosen[0][0])
     return chosen[0]
@@ -279,12 +347,21 @@ def _require_slices(info: SeriesInfo) -> None:
             "(ImagePositionPatient (0020,0032)), so they make no volume.",
             "Give the original slices, not screenshots or projections.",
         )
-    if info.kind == "multiframe":
+    if info.kind == "multiframe" and len(info.files) > 1:
         raise InputError(
             "dicom-multiframe",
-            f"The series {info} keeps several frames in one file, which is not supported.",
-            "Convert it to NIfTI or to one file a slice first.",
+            f"The series {info} keeps several frames in each of {len(info.files)} files, which "
+            "is not supported.",
+            "Give a folder with one of them.",
         )
+
+
+def _is_meant(info: SeriesInfo, words: str) -> bool:
+    """Whether words, in capitals or not, are the modality or all in the description."""
+    asked, said = words.casefold().split(), info.description.casefold()
+    return bool(asked) and (
+        words.casefold() == info.modality.casefold() or all(word in said for word in asked)
+    )
 
 
 def _listing(found: Sequence[tuple[SeriesInfo, Any]], limit: int = 12) -> str:

@@ -393,24 +393,37 @@ def _enhance(n: int, header: Dataset) -> bool | None:
     return None if n == 0 else False
 
 
+def _half(keyword: str, value: object) -> Callable[[int, Dataset], None]:
+    def edit(n: int, header: Dataset) -> None:
+        if n % 2:
+            setattr(header, keyword, value)
+
+    return edit
+
+
 def _smaller(n: int, header: Dataset) -> None:
-    if n == 3:
+    if n % 2:
         header.Rows, header.PixelData = 6, header.PixelData[: 6 * header.Columns * 2]
 
 
+def _enhance_two(n: int, header: Dataset) -> bool | None:
+    _enhance(0, header)
+    return None if n < 2 else False
+
+
 HOSTILE_SERIES = {
-    "missing-slice": (lambda n, h: n != 2, "dicom-missing-slice"),
     "two-missing-slices": (lambda n, h: n not in (2, 3), "dicom-missing-slice"),
     "single-slice": (lambda n, h: n == 2, "dicom-single-image"),
+    "far-apart": (lambda n, h: _move(h, 20 * (n > 2)), "dicom-missing-slice"),
     "duplicate": (lambda n, h: _move(h, -1) if n == 3 else None, "dicom-duplicate-positions"),
     "all-in-one-place": (lambda n, h: _move(h, -n), "dicom-duplicate-positions"),
-    "uneven": (lambda n, h: _move(h, 0.3 * (n % 2)), "dicom-uneven-spacing"),
-    "tilted": (lambda n, h: _move(h, aside=0.4 * n), "gantry-tilt"),
+    "uneven": (lambda n, h: _move(h, 0.9 * (n % 2)), "dicom-uneven-spacing"),
+    "steep": (lambda n, h: _move(h, aside=1.4 * n), "gantry-tilt"),
     "shifted": (lambda n, h: _move(h, aside=2.0 * (n == 3)), "dicom-shifted-slices"),
     "mixed-sizes": (_smaller, "dicom-mixed-sizes"),
-    "mixed-spacing": (_set("PixelSpacing", ["0.5", "0.5"], 3), "dicom-mixed-sizes"),
+    "mixed-spacing": (_half("PixelSpacing", ["0.5", "0.5"]), "dicom-mixed-sizes"),
     "mixed-orientation": (
-        _set("ImageOrientationPatient", ["0", "1", "0", "0", "0", "-1"], 3),
+        _half("ImageOrientationPatient", ["0", "1", "0", "0", "0", "-1"]),
         "dicom-mixed-orientations",
     ),
     "skewed-orientation": (
@@ -426,7 +439,8 @@ HOSTILE_SERIES = {
     "no-pixels": (_unset("PixelData", 3), "dicom-undecodable"),
     "no-rows": (_unset("Rows", 3), "dicom-unreadable"),
     "colour": (_set("SamplesPerPixel", 3), "image-not-scalar"),
-    "multiframe": (_enhance, "dicom-multiframe"),
+    "frames-in-a-slice": (_enhance, "dicom-unreadable"),
+    "frames-in-two-files": (_enhance_two, "dicom-multiframe"),
     "not-images": (_set("Modality", "SR"), "no-dicom"),
 }
 

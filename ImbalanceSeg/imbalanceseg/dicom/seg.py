@@ -103,9 +103,9 @@ def write_dicom_seg(
     series = open_series(series_folder, series_uid)
     images = [labels] if isinstance(labels, sitk.Image) else list(labels)
     if kind == "fractional":
-        pixels, present = _fractions(images, series.grid, segments)
+        pixels, present = _fractions(images, series, segments)
     else:
-        layers = [_whole(_voxels_on(image, series.grid)) for image in images]
+        layers = [_whole(_voxels_on(image, series)) for image in images]
         present = _present(layers, segments)
         pixels = _numbered(layers, present, kind)
     sources = _quotable_headers(series)
@@ -134,15 +134,16 @@ def _quotable_headers(series: Series) -> list[pydicom.Dataset]:
     return [_quotable(header, file.name) for header, file in pairs]
 
 
-def _voxels_on(labels: sitk.Image, grid: Grid) -> np.ndarray:
-    """Values ``[z, y, x]`` in the slice order of the series."""
+def _voxels_on(labels: sitk.Image, series: Series) -> np.ndarray:
+    """Values ``[z, y, x]`` on the slices of the series."""
+    grid = series.grid
     if not Grid.of(labels).same_as(grid, _SAME_PLACE_MM):
         if Grid.of(labels).oriented_lps().same_as(grid.oriented_lps(), _SAME_PLACE_MM):
             labels = resample(labels, grid, "nearest")
         else:
             placed = grid.placed(sitk.Image(list(grid.size), sitk.sitkUInt8))
             require_same_grid(labels, placed, ("labels", "DICOM series"))
-    return sitk.GetArrayFromImage(labels)
+    return series.on_slices(sitk.GetArrayFromImage(labels))
 
 
 def _whole(voxels: np.ndarray) -> np.ndarray:
@@ -224,7 +225,7 @@ def _numbered(
 
 
 def _fractions(
-    images: Sequence[sitk.Image], grid: Grid, segments: Sequence[SegmentInfo]
+    images: Sequence[sitk.Image], series: Series, segments: Sequence[SegmentInfo]
 ) -> tuple[np.ndarray, list[SegmentInfo]]:
     """Probabilities ``[z, y, x, segments]`` of the segments that have any."""
     if len(images) != len(segments):
@@ -233,7 +234,7 @@ def _fractions(
             f"There are {len(images)} probability maps for {len(segments)} segments.",
             "Give one map for each segment.",
         )
-    maps = [_voxels_on(image, grid) for image in images]
+    maps = [_voxels_on(image, series) for image in images]
     for values in maps:
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             raise InputError(
@@ -329,7 +330,7 @@ def _build(
         with quiet_readers():
             made = hd.seg.Segmentation(
                 source_images=sources,
-                pixel_array=pixels,
+                pixel_array=pixels if series.slices else _volume(pixels, series),
                 segmentation_type=hd.seg.SegmentationTypeValues[kind.upper()],
                 segment_descriptions=[
                     _description(number, segment, algorithm, known)
@@ -355,6 +356,19 @@ def _build(
     if before is not None:
         _refer_to(made, before)
     return made
+
+
+def _volume(pixels: np.ndarray, series: Series) -> hd.Volume:
+    """Pixels that know their place: the frames of one file may be in any order."""
+    import highdicom as hd
+
+    axes = series.grid.matrix[:, ::-1] * np.array(series.grid.spacing_mm[::-1])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes, series.grid.origin_mm
+    numbers = {"SegmentNumber": list(range(1, pixels.shape[-1] + 1))} if pixels.ndim == 4 else None
+    return hd.Volume(
+        pixels, affine, "PATIENT", tag_text(series.headers[0], "FrameOfReferenceUID"), numbers
+    )
 
 
 def _refer_to(made: hd.seg.Segmentation, before: pydicom.Dataset) -> None:

@@ -16,6 +16,7 @@ from imbalanceseg.dicom_tags import tag_text
 from imbalanceseg.errors import GeometryError, InputError
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.labels import BACKGROUND, UNLABELLED, CodedConcept, SegmentInfo
+from imbalanceseg.multiframe import volume_grid
 from imbalanceseg.reading import printable, quiet_readers, require_memory
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def read_dicom_seg(path: str | os.PathLike[str]) -> ReadSegmentation:
     # A segment is read beside those that are kept.
     voxels = int(np.prod(place.spatial_shape, dtype=float))
     require_memory(voxels * item * (len(numbers) + 1), path.name)
-    grid, turned = _grid_of(place)
+    grid, turned = volume_grid(place)
     segments = tuple(
         ReadSegment(
             _info(opened, number),
@@ -232,22 +233,6 @@ def _without_place(path: Path) -> InputError:
         "at unequal distances.",
         "Give a segmentation of a CT or MR volume.",
     )
-
-
-def _grid_of(place: Any) -> tuple[Grid, bool]:
-    """Grid with right-handed axes, and whether slices have to be turned for it."""
-    along = np.asarray(place.affine, float)[:3, :3][:, ::-1]
-    origin = np.asarray(place.affine, float)[:3, 3]
-    slices, rows, columns = (int(n) for n in place.spatial_shape)
-    turned = np.linalg.det(along) < 0
-    if turned:
-        origin = origin + along[:, 2] * (slices - 1)
-        along[:, 2] *= -1
-    spacing = np.linalg.norm(along, axis=0)
-    x, y, z = (float(n) for n in origin)
-    i, j, k = (float(n) for n in spacing)
-    cosines = tuple(float(c) for c in (along / spacing).ravel())
-    return Grid((columns, rows, slices), (i, j, k), (x, y, z), cosines), bool(turned)
 
 
 def _voxels(
