@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +24,15 @@ from imbalanceseg.dicom_tags import tag_numbers, tag_text
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.multiframe import multiframe_grid, multiframe_voxels
+from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 from imbalanceseg.reading import printable, quiet_readers, require_memory
 from imbalanceseg.slice_stack import Stack, resampled_stack, stack
 
 _NOT_IMAGES = {"SEG", "PR", "SR", "KO", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "PLAN"}
+
+
+class SeriesDecision(UserWarning):
+    """What was decided about the slices of a series, in a sentence that names no patient."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,79 @@ def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
     return [info for info, _ in _grouped(Path(folder))]
 
 
+@dataclass(frozen=True)
+class IndexedSeries:
+    """A series somewhere below a folder, and what would become of it.
+
+    Attributes:
+        folder: that its files lie in.
+        uid: Series Instance UID.
+        modality: ``"CT"``, ``"MR"``, ...
+        description: Series Description.
+        images: how many files.
+        size: voxels of the volume along i, j, k; None where it makes none.
+        spacing_mm: of the volume; None likewise.
+        notes: what would be decided about its slices.
+        problem: why it makes no volume; empty where it does.
+    """
+
+    folder: Path
+    uid: str
+    modality: str
+    description: str
+    images: int
+    size: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def index_series(
+    folder: str | os.PathLike[str], progress: ProgressCallback = ignore_progress
+) -> list[IndexedSeries]:
+    """The image series in a folder and in all folders inside it, by folder.
+
+    Args:
+        folder: what to search; links to other folders are not followed.
+        progress: receives an event a folder.
+
+    Raises:
+        InputError: no such folder, or no DICOM image in any of them.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        _files_in(root)
+    folders = [Path(place) for place, _, files in os.walk(root) if files]
+    found: list[IndexedSeries] = []
+    for done, place in enumerate(sorted(folders)):
+        progress(ProgressEvent("index", done, len(folders), printable(place.name)))
+        try:
+            listed = list_series(place)
+        except InputError as error:
+            if error.code not in ("no-dicom", "folder-empty"):
+                found.append(IndexedSeries(place, "", "", "", 0, problem=error.message))
+            continue
+        found += [_indexed(place, info) for info in listed]
+    progress(ProgressEvent("index", len(folders), len(folders)))
+    if not found:
+        raise InputError(
+            "no-dicom",
+            f"Neither {root} nor any folder in it holds a DICOM image.",
+            "Check the path for typing errors.",
+        )
+    return found
+
+
+def _indexed(place: Path, info: SeriesInfo) -> IndexedSeries:
+    told = IndexedSeries(place, info.uid, info.modality, info.description, len(info.files))
+    try:
+        opened = open_series(place, info.uid)
+    except InputError as error:
+        return replace(told, problem=error.message)
+    grid = opened.grid
+    return replace(told, size=grid.size, spacing_mm=grid.spacing_mm, notes=opened.notes)
+
+
 def holds_image(folder: str | os.PathLike[str]) -> bool:
     """Whether a DICOM image lies directly in ``folder``, or a file too damaged to tell.
 
@@ -167,7 +245,7 @@ def open_series(folder: str | os.PathLike[str], series_uid: str | None = None) -
 def read_series(series: Series) -> sitk.Image:
     """The voxels of a series, rescaled, on ``series.grid``.
 
-    What was decided about its slices is told as a warning.
+    What was decided about its slices is told as a :class:`SeriesDecision`.
 
     Returns:
         int16 image where the values fit, else int32, or float32 where the rescale is fractional.
@@ -176,7 +254,7 @@ def read_series(series: Series) -> sitk.Image:
         InputError: a file cannot be decoded, or the volume is too large for the memory.
     """
     for note in series.notes:
-        warnings.warn(f"Series {series.info}: {note}", stacklevel=3)
+        warnings.warn(note, SeriesDecision, stacklevel=3)
     if series.slices is None:
         # The library decodes into 64 bit.
         require_memory(12 * math.prod(series.grid.size), f"The series {series.info}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -59,6 +60,7 @@ class Session:
         model: the model that made the result, or None.
         result: labels and maps, or None.
         annotation: what was painted and clicked; empty at first.
+        notes: what was decided while reading it, sentences for people.
         seconds: wall time of reading and writing.
     """
 
@@ -80,6 +82,7 @@ class Session:
         self._annotation: Annotation | None = None
         self._earlier: list[_Earlier] = []
         self._clicks: Clicks | None = None
+        self.notes: tuple[str, ...] = ()
         self.seconds: dict[str, float] = {}
         self._quotable = False
 
@@ -106,13 +109,16 @@ class Session:
         """
         from pydicom.misc import is_dicom
 
-        from imbalanceseg.dicom_series import series_uid_of
+        from imbalanceseg.dicom_series import SeriesDecision, series_uid_of
         from imbalanceseg.preprocessing.scan import check_scan
 
         start = time.perf_counter()
         source = Path(path)
         flat = model is not None and model.card.spatial_dims == 2
-        images = [_read(source, series_uid, flat), *(_read(Path(c), None, flat) for c in channels)]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", SeriesDecision)
+            images = [_read(source, series_uid, flat)]
+            images += [_read(Path(c), None, flat) for c in channels]
         if model is None:
             for image in images:
                 check_scan(image)
@@ -125,6 +131,8 @@ class Session:
             series_uid = series_uid or series_uid_of(source)
             source = source.parent
         session = cls(images[0], name, source, series_uid, images[1:])
+        decisions = [str(w.message) for w in told if issubclass(w.category, SeriesDecision)]
+        session.notes = tuple(dict.fromkeys(decisions))
         session.seconds["read"] = time.perf_counter() - start
         return session
 
@@ -140,9 +148,10 @@ class Session:
         from imbalanceseg.inference.segment import segment
 
         images = [self.image, *self.channels]
-        self.result = segment(
+        result = segment(
             images, model, device=device, maps=tuple(maps), progress=progress, **settings
         )
+        self.result = replace(result, notes=(*self.notes, *result.notes))
         self.model = model
         self._clicks = None
         return self.result

@@ -31,6 +31,7 @@ from imbalanceseg.cli import (
     phantom,
     plan,
     segment,
+    series,
     serve,
     suggest,
     train,
@@ -55,6 +56,7 @@ app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("hard")(hard.hard)
+app.command("series")(series.series)
 app.command("evaluate")(data.evaluate)
 app.command("dicom-seg")(data.dicom_seg)
 app.command("read-seg")(data.read_seg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from imbalanceseg.cli.main import main
 from imbalanceseg.dicom.seg import write_dicom_seg
 from imbalanceseg.dicom.seg_reading import on_scan, read_dicom_seg
 from imbalanceseg.dicom.series import write_dicom_series
@@ -27,6 +29,7 @@ from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.io import read_image
 from imbalanceseg.labels import TUMOR
+from imbalanceseg.session import Session
 
 from .test_seg import assert_valid, read_with_dcmqi
 
@@ -370,9 +373,52 @@ def test_values_from_a_table(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(folder)), 3 * values + 7)
 
 
+def test_decisions_stand_in_report_and_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path / "dicom", lambda n, h: n != 5)
+    session = Session.open(folder)
+    assert session.notes == open_series(folder).notes
+    assert len(session.notes) == 1
+    output = str(tmp_path / "out")
+    assert main(["segment", str(folder), "-m", "tumor", "-o", output, "--device", "cpu"]) == 0
+    assert "note: 1 slice is missing" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert session.notes[0] in report["notes"]
+
+
 def test_reading_never_changes_a_series(tmp_path: Path) -> None:
     folder = series(tmp_path / "dicom", IRREGULAR["tilted"][0])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.warns(UserWarning, match="Tilted"):
         read_image(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+class TestIndex:
+    def test_every_series_and_what_becomes_of_it(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = tmp_path / "disc"
+        (root / "a").mkdir(parents=True)
+        series(root / "a" / "gap", lambda n, h: n != 5)
+        series(root / "plain")
+        series(root / "one", lambda n, h: n == 3)
+        (root / "notes.txt").write_text("hello")
+        (root / "empty").mkdir()
+        assert main(["series", str(root), "--json"]) == 0
+        found = {Path(one["folder"]).name: one for one in json.loads(capsys.readouterr().out)}
+        assert found.keys() == {"gap", "plain", "one"}
+        assert found["plain"]["size"] == list(GRID.size)
+        assert (found["plain"]["notes"], found["plain"]["problem"]) == ([], "")
+        assert "1 slice is missing" in found["gap"]["notes"][0]
+        assert "one slice only" in found["one"]["problem"]
+        assert main(["series", str(root), "--modality", "mr"]) == 0
+        assert "CT" not in capsys.readouterr().out
+
+    def test_a_folder_without_any_is_told(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for path, code in ((tmp_path, "no-dicom"), (tmp_path / "none", "path-not-found")):
+            assert main(["series", str(path)]) == 2
+            assert code in capsys.readouterr().err
