@@ -155,7 +155,7 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
     """`PythonSlicer` is a launcher: killing it alone would leave the interpreter that works."""
     if sys.platform == "win32":
         subprocess.run(
-            ["taskkill", "/PID", str(process.pid), "/T", "/F"],
+            ["taskkill", "/PID", str(process.pid), "/T", "/F"],  # noqa: S607 -- of Windows
             capture_output=True,
             check=False,
             creationflags=subprocess.CREATE_NO_WINDOW,

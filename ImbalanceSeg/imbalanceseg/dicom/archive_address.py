@@ -18,7 +18,7 @@ from imbalanceseg.reading import printable
 if TYPE_CHECKING:
     from imbalanceseg.dicom.archive import Archive
 
-TOKEN_VARIABLE = "IMBALANCESEG_PACS_TOKEN"
+TOKEN_VARIABLE = "IMBALANCESEG_PACS_TOKEN"  # noqa: S105 -- a name, not a token
 ADDRESS_VARIABLE = "IMBALANCESEG_PACS"
 
 _HINT = (

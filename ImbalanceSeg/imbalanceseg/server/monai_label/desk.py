@@ -151,7 +151,8 @@ class MonaiLabelDesk:
             now = time.time()
             weights = {n: int(now - one.proposed.get(strategy, 0)) for n, one in images.items()}
             # All of them may have been proposed within this second.
-            name = random.choices(list(weights), [w + 1 for w in weights.values()])[0]
+            chances = [w + 1 for w in weights.values()]
+            name = random.choices(list(weights), chances)[0]  # noqa: S311 -- which image is next
             told = {"weight": weights[name]}
         self.catalogue.propose(name, strategy)
         return name, told
