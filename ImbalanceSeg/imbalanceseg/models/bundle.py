@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ CARD_KEY = "imbalanceseg"
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _LARGEST_METADATA = 4 * 2**20
+_TYPES = {"F16", "BF16", "F32"}
 _FETCH_AGAIN = "Install ImbalanceSeg again, or get the model again from where it came."
 
 
@@ -67,13 +69,22 @@ class Model:
             ModelError: as :meth:`verify`; ``model-invalid`` when the weights do not fit the network
                 or are not safetensors; ``network-unknown``.
         """
+        import torch
+
         from imbalanceseg.networks import create_network
 
         spec = self.card.network
-        networks = [create_network(spec.name, **spec.kwargs) for _ in self.card.weights or (None,)]
+        # A card may ask for a network that no memory holds; without values it takes none.
+        with torch.device("meta"):
+            outline = create_network(spec.name, **spec.kwargs)
+        shapes = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
         self.verify()
-        for network, weights in zip(networks, self.card.weights, strict=True):
-            network.load_state_dict(_checked_state(self.path / weights.file, network))
+        paths = [self.path / weights.file for weights in self.card.weights]
+        for path in paths:
+            _require_fit(path, shapes)
+        networks = [create_network(spec.name, **spec.kwargs) for _ in paths]
+        for network, path in zip(networks, paths, strict=True):
+            network.load_state_dict(_finite_state(path))
         return tuple(network.eval() for network in networks)
 
     @property
@@ -183,26 +194,35 @@ def _read_card(path: Path) -> ModelCard:
     return parse_card(card, str(path))
 
 
-def _checked_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """The weights as float32, after every name, shape, type and value has been checked."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _require_fit(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights of other names, shapes or types, before any of them is read."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        state = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            slices = {name: file.get_slice(name) for name in names}
+            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {name: str(part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise _unfit(path, f"it is not a safetensors file ({error})") from error
-    wanted = network.state_dict()
-    if state.keys() != wanted.keys():
-        name = sorted(state.keys() ^ wanted.keys())[0]
-        raise _unfit(path, f"the tensor {name!r} is {'surplus' if name in state else 'missing'}")
+    if names != shapes.keys():
+        name = sorted(names ^ shapes.keys())[0]
+        raise _unfit(path, f"the tensor {name!r} is {'surplus' if name in names else 'missing'}")
+    for name, shape in found.items():
+        if shape != shapes[name]:
+            raise _unfit(path, f"the tensor {name!r} has shape {shape} instead of {shapes[name]}")
+        if types[name] not in _TYPES:
+            raise _unfit(path, f"the tensor {name!r} has type {types[name]}")
+
+
+def _finite_state(path: Path) -> dict[str, Tensor]:
+    """The weights as float32."""
+    import torch
+    from safetensors.torch import load_file
+
+    state = load_file(path)
     for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
-            raise _unfit(path, f"the tensor {name!r} has shape {shapes}")
-        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-            raise _unfit(path, f"the tensor {name!r} has type {tensor.dtype}")
         if not bool(torch.isfinite(tensor).all()):
             raise _unfit(path, f"the tensor {name!r} holds NaN or infinity")
     return {name: tensor.float() for name, tensor in state.items()}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,7 @@ from imbalanceseg.models import bundle
 from imbalanceseg.models.bundle import Model, list_models, load_model, sha256_of
 from imbalanceseg.models.card import WEIGHTS_FILE, ModelCard
 from imbalanceseg.models.write import add_metrics, write_bundle
-from imbalanceseg.networks import WingsNet
+from imbalanceseg.networks import WingsNet, create_network, network_names
 
 MakeCard = Callable[..., ModelCard]
 
@@ -231,7 +232,7 @@ def test_pickle_in_place_of_the_weights_is_refused_and_never_run(
         (lambda s: s.pop("decoder.0.conv.weight"), "'decoder.0.conv.weight' is missing"),
         (lambda s: s.update(extra=torch.zeros(1)), "'extra' is surplus"),
         (lambda s: s.update({"encoder.0.conv.bias": torch.zeros(9)}), "(9,) instead of (8,)"),
-        (lambda s: s.update({"encoder.0.conv.bias": torch.zeros(8).int()}), "torch.int32"),
+        (lambda s: s.update({"encoder.0.conv.bias": torch.zeros(8).int()}), "has type I32"),
         (lambda s: s.update({"encoder.0.conv.bias": torch.full((8,), torch.nan)}), "NaN"),
     ],
 )
@@ -245,6 +246,27 @@ def test_weights_that_do_not_fit_are_named(
         _ = load_model(written.path).network
     assert caught.value.code == "model-invalid"
     assert reason in caught.value.message
+
+
+def test_a_card_that_asks_for_a_huge_network_is_refused_before_it_takes_memory(
+    written: Model,
+) -> None:
+    change_card(
+        written,
+        network={"name": "unet3d", "kwargs": {"features": [4096, 8192, 16384, 32768]}},
+    )
+    before = psutil.Process().memory_info().rss
+    assert code_of(lambda: load_model(written.path).network) == "model-invalid"
+    assert psutil.Process().memory_info().rss - before < 200 * 2**20
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_every_network_can_be_outlined_without_memory(name: str) -> None:
+    with torch.device("meta"):
+        outline = create_network(name).state_dict()
+    whole = create_network(name).state_dict()
+    assert {k: v.shape for k, v in outline.items()} == {k: v.shape for k, v in whole.items()}
+    assert all(v.is_meta for v in outline.values())
 
 
 def test_network_outside_the_white_list_is_refused(written: Model) -> None:
