@@ -23,7 +23,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 TREE := PYTHONPATH="$(CURDIR)/ImbalanceSeg"
 ENGINE := $(shell find ImbalanceSeg/imbalanceseg -type f -not -name '*.pyc')
 
-.PHONY: demo test lint clean
+.PHONY: demo test campaign lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.engine
@@ -34,6 +34,10 @@ demo: $(VENV)/.engine
 test: $(VENV)/.tools lint
 	$(TREE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)
+
+# Damaged files of every kind, an hour or two; `make test` tries a few of them.
+campaign: $(VENV)/.dev
+	$(TREE) IMBALANCESEG_CAMPAIGN=5000 $(BIN)/python -m pytest -q -s Testing/imbalanceseg/hostile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

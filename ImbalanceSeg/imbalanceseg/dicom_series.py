@@ -368,7 +368,7 @@ def _is_image(header: pydicom.Dataset, path: Path) -> bool:
         return False
     if "Rows" in header and "Columns" in header:
         return True
-    storage = pydicom.uid.UID(str(header.file_meta.get("MediaStorageSOPClassUID", ""))).name
+    storage = pydicom.uid.UID(tag_text(header.file_meta, "MediaStorageSOPClassUID")).name
     if storage.endswith("Image Storage"):
         raise _unreadable(path)
     return False
@@ -485,7 +485,7 @@ def _undecodable(series: Series) -> InputError:
             with quiet_readers():
                 reader.Execute()
         except RuntimeError:
-            syntax = pydicom.uid.UID(str(header.file_meta.get("TransferSyntaxUID", ""))).name
+            syntax = pydicom.uid.UID(tag_text(header.file_meta, "TransferSyntaxUID")).name
             return InputError(
                 "dicom-undecodable",
                 f"The pixels of the DICOM file {path.name} cannot be decoded "

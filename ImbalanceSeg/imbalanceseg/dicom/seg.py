@@ -293,9 +293,9 @@ def _quotable(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
     """The header with what a segmentation quotes in place; the file itself is not touched."""
     meta = header.file_meta
     if not tag_text(header, "SOPClassUID"):
-        header.SOPClassUID = meta.get("MediaStorageSOPClassUID", "")
+        header.SOPClassUID = tag_text(meta, "MediaStorageSOPClassUID")
     if not tag_text(header, "SOPInstanceUID"):
-        header.SOPInstanceUID = meta.get("MediaStorageSOPInstanceUID", "")
+        header.SOPInstanceUID = tag_text(meta, "MediaStorageSOPInstanceUID")
     lacking = [k for k in (*_QUOTED, "FrameOfReferenceUID") if not tag_text(header, k)]
     if tag_text(header, "LossyImageCompression") == "01":
         ratio_and_method = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")

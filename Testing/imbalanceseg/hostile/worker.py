@@ -1,0 +1,61 @@
+"""Reads mutated files, one after another, and says of each what came of it.
+
+python worker.py READER SEED FIRST COUNT FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+
+from mutations import mutated
+from readers import READERS
+
+from imbalanceseg.errors import ImbalanceSegError
+
+_MEMORY_BEYOND = 3 * 2**30
+
+
+def main() -> None:
+    """See the module."""
+    name, seed, first, count = sys.argv[1], *map(int, sys.argv[2:5])
+    folder, reader = Path(sys.argv[5]), READERS[sys.argv[1]]
+    warnings.simplefilter("ignore")
+    place = folder / "seeds"
+    place.mkdir(exist_ok=True)
+    seeds = reader.seeds(place)
+    path = folder / f"input{reader.suffix}"
+    path.write_bytes(seeds[0])
+    # What good files need, libraries included, is there before memory is limited.
+    reader.read(path)
+    virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (virtual + _MEMORY_BEYOND,) * 2)
+    for number in range(first, first + count):
+        path.write_bytes(mutated(seeds, np.random.default_rng([seed, number])))
+        # Before it is read, so that a reader that dies is known by its input.
+        print(json.dumps({"begun": number}), flush=True)
+        began = time.perf_counter()
+        try:
+            reader.read(path)
+            outcome = "result"
+        except ImbalanceSegError as error:
+            outcome = error.code
+        except BaseException as error:
+            outcome = f"fault: {type(error).__name__}: {error}"[:300]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        row = {"number": number, "outcome": outcome, "peak_mib": round(peak)}
+        print(json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}), flush=True)
+    del name
+
+
+if __name__ == "__main__":
+    main()
