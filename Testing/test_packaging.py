@@ -21,6 +21,7 @@ ENGINE = MODULE / "imbalanceseg"
 
 IMPORT_NAME = {
     "connected-components-3d": "cc3d",
+    "dicomweb-client": "dicomweb_client",
     "fill-voids": "fill_voids",
     "python-multipart": "python_multipart",
     "pyyaml": "yaml",

@@ -179,8 +179,9 @@ def test_attention_is_the_product_of_each_decoder_block_s_gates(image: Tensor) -
         assert torch.equal(logits, net(image))
 
 
-def test_bfloat16_and_channels_last_stay_close(image: Tensor) -> None:
-    image = image[:1, :, :16]
+def test_bfloat16_and_channels_last_stay_close() -> None:
+    # Of maps with a side of two voxels processors get bfloat16 gradients wrong; see Trainer.
+    image = torch.randn(1, 1, 24, 24, 32, generator=torch.Generator().manual_seed(1))
     net = network().eval()
     with torch.no_grad():
         exact = net(image)
