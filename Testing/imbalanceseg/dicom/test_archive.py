@@ -179,6 +179,7 @@ class TestOrthanc:
         assert main(["pacs", "get", "1.2.3", "-o", str(tmp_path / "none"), *at]) == 2
         assert "series-not-found" in capsys.readouterr().err
 
+    @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
     @pytest.mark.parametrize("way", ["web", "dimse"])
     def test_over_tls_with_an_authority_of_ones_own(
         self, empty: Orthanc, oblique: Path, tmp_path: Path, way: str
