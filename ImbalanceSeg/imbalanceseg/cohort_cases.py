@@ -179,7 +179,7 @@ def _cases_inside(folder: Path, root: Path, card: ModelCard) -> list[_Found]:
 
 def _series_cases(folder: Path, root: Path, series: Sequence[SeriesInfo]) -> list[_Found]:
     """The volumes among the series; where there is none, all of them, which will be refused."""
-    chosen = [one for one in series if one.kind == "slices"] or list(series)
+    chosen = [one for one in series if one.kind != "unplaced"] or list(series)
     shown = _shown(folder, root)
     if len(chosen) == 1:
         return [_Found((folder.name,), Case("", shown, folder, files=chosen[0].files))]

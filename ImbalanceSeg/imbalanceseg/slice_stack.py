@@ -49,7 +49,7 @@ class Stack:
         depth_mm: of every slice along the normal, from the first slice of the grid.
         aside_mm: ``[slices, 2]``, of every slice along its rows and columns, from the grid.
         regular: whether the slices are those of the grid, so that nothing has to be resampled.
-        notes: what was decided, a sentence each.
+        notes: what was decided, a sentence each, without names of files: those may be patients'.
     """
 
     order: tuple[int, ...]
@@ -201,7 +201,7 @@ def _of_one_format(planes: Sequence[_Plane], name: str, notes: list[str]) -> lis
         return largest
     if len(others) <= _MOST_OTHERS * len(largest):
         number = _count(len(others), "image", "images")
-        notes.append(f"{number} of another size or orientation left out, {others[0].path.name}.")
+        notes.append(f"{number} of another size or orientation left out.")
         return largest
     first, other = largest[0], others[0]
     if not _alike(first, other):
@@ -288,7 +288,7 @@ def _steps(
     if lacks and fillable and missing <= _MOST_MISSING * len(planes):
         notes.append(
             f"{_count(missing, 'slice is', 'slices are')} missing, the first after "
-            f"{planes[wide[0]].path.name}; interpolated between neighbours."
+            f"slice {wide[0] + 1}; interpolated between neighbours."
         )
     elif not lacks and fillable:
         notes.append(

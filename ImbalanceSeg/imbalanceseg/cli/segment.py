@@ -82,7 +82,11 @@ DeviceOption = Annotated[
 ]
 
 SeriesOption = Annotated[
-    str | None, typer.Option(metavar="UID", help="Which series of the DICOM folder.")
+    str | None,
+    typer.Option(
+        metavar="UID|WORDS",
+        help="Which series of the DICOM folder: its UID, modality, or words of its description.",
+    ),
 ]
 ChannelOption = Annotated[
     list[Path] | None,

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from imbalanceseg import __version__
 from imbalanceseg.atomic import atomic_path
-from imbalanceseg.dicom.seg import MANUFACTURER, require_same_study
+from imbalanceseg.dicom.seg import MANUFACTURER, coded, require_same_study
 from imbalanceseg.dicom.seg_reading import ReadSegment, read_dicom_seg
 from imbalanceseg.dicom_series import Series, open_series
 from imbalanceseg.dicom_tags import tag_text
 from imbalanceseg.geometry import Grid
-from imbalanceseg.labels import CodedConcept
 from imbalanceseg.reading import printable, quiet_readers
 
 if TYPE_CHECKING:
@@ -101,12 +100,12 @@ def write_measurement_report(
     groups = []
     for segment, pieces in zip(read.segments, found, strict=True):
         groups += _groups(opened, segment, pieces, series)
+    procedures = {"CT": codes.LN.CTUnspecifiedBodyRegion, "MR": codes.LN.MRIUnspecifiedBodyRegion}
     modality = tag_text(series.headers[0], "Modality")
-    region = "MRUnspecifiedBodyRegion" if modality == "MR" else "CTUnspecifiedBodyRegion"
     with quiet_readers():
         content = hd.sr.MeasurementReport(
             observation_context=_observer(),
-            procedure_reported=getattr(codes.LN, region),
+            procedure_reported=procedures.get(modality, codes.SCT.ImagingProcedure),
             imaging_measurements=groups,
             title=codes.DCM.ImagingMeasurementReport,
         )
@@ -159,7 +158,7 @@ def _group(
     import highdicom as hd
 
     info = segment.info
-    sites = None if info.region is None else [hd.sr.FindingSite(_code(info.region))]
+    sites = None if info.region is None else [hd.sr.FindingSite(coded(info.region))]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=hd.UID(), identifier=printable(name, 64)),
         referenced_segment=hd.sr.ReferencedSegment(
@@ -168,8 +167,8 @@ def _group(
             info.label,
             source_series=hd.sr.SourceSeriesForSegmentation(series.info.uid),
         ),
-        finding_category=_code(info.category),
-        finding_type=_code(info.type),
+        finding_category=coded(info.category),
+        finding_type=coded(info.type),
         finding_sites=sites,
         measurements=measurements,
     )
@@ -202,14 +201,6 @@ def _observer() -> hd.sr.ObservationContext:
                 model_name=f"imbalanceseg {__version__}",
             ),
         )
-    )
-
-
-def _code(concept: CodedConcept) -> hd.sr.CodedConcept:
-    import highdicom as hd
-
-    return hd.sr.CodedConcept(
-        value=concept.value, scheme_designator=concept.scheme, meaning=concept.meaning
     )
 
 

@@ -419,19 +419,20 @@ def _description(
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
-        segmented_property_category=_code(segment.category),
-        segmented_property_type=_code(segment.type),
+        segmented_property_category=coded(segment.category),
+        segmented_property_type=coded(segment.type),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues[algorithm.made_by.upper()],
         # What a person drew has no algorithm.
         algorithm_identification=None if algorithm.made_by == "manual" else identification,
         tracking_uid=hd.UID(known.get((label, segment.type.value))),
         tracking_id=label,
-        anatomic_regions=[_code(segment.region)] if segment.region else None,
+        anatomic_regions=[coded(segment.region)] if segment.region else None,
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),
     )
 
 
-def _code(concept: CodedConcept) -> hd.sr.CodedConcept:
+def coded(concept: CodedConcept) -> hd.sr.CodedConcept:
+    """A concept as highdicom writes it."""
     import highdicom as hd
 
     return hd.sr.CodedConcept(

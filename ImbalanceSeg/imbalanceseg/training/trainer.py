@@ -412,7 +412,8 @@ class Trainer:
             return
         network, found = self.state.average, {}
         network.eval()
-        for case in self.split.training:
+        # Of an image that is only known to show something no centreline is known.
+        for case in (one for one in self.split.training if one.shows is None):
             tile = look_tile(network, case.shape, self.patch)
             predicted = labels_of(case_probability([network], case, tile, self.device))
             found[case.name] = missed_centreline(case.label(), predicted)

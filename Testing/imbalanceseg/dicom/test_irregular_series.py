@@ -88,7 +88,7 @@ def series(folder: Path, edit: Edit = lambda n, h: None) -> Path:
 
 
 IRREGULAR: dict[str, tuple[Edit, str]] = {
-    "one-missing": (lambda n, h: n != 5, "1 slice is missing"),
+    "one-missing": (lambda n, h: n != 5, "1 slice is missing, the first after slice 5;"),
     "two-missing": (lambda n, h: n not in (5, 9), "2 slices are missing"),
     "uneven": (lambda n, h: moved(h, 0.3 * (n % 3)), "apart; interpolated every"),
     "two-spacings": (lambda n, h: moved(h, max(0, n - 7)), "apart; interpolated every"),
@@ -173,7 +173,7 @@ class TestWhatIsLeftOut:
         header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         header.ImageOrientationPatient = ["0", "1", "0", "0", "0", "-1"]
         header.save_as(folder / "other.dcm")
-        assert "1 image of another size or orientation left out, other.dcm" in self.told(folder)
+        assert "1 image of another size or orientation left out." in self.told(folder)
 
     def test_phases_are_told_apart_and_left_to_people(self, tmp_path: Path) -> None:
         folder = series(tmp_path / "dicom")

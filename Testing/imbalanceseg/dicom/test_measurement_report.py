@@ -96,8 +96,13 @@ def test_other_programs_read_the_figures(lesions: tuple[Path, Path], tmp_path: P
     assert len({g["TrackingUniqueIdentifier"] for g in groups}) == 4
 
 
-def test_it_is_valid(lesions: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_it_is_valid(lesions: tuple[Path, Path], tmp_path: Path, modality: str) -> None:
     folder, seg = lesions
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.Modality = modality
+        header.save_as(path)
     write_measurement_report(seg, folder, tmp_path / "report.dcm")
     done = subprocess.run(
         [tool("dciodvfy"), tmp_path / "report.dcm"], capture_output=True, text=True
