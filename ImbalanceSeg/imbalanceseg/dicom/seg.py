@@ -325,6 +325,7 @@ def _build(
     import highdicom as hd
 
     name, version = algorithm.name, algorithm.version
+    title = printable(name if name.startswith(MANUFACTURER) else f"{MANUFACTURER} {name}", 64)
     known = _tracking_uids(before)
     try:
         with quiet_readers():
@@ -341,11 +342,11 @@ def _build(
                 sop_instance_uid=hd.UID(),
                 instance_number=1,
                 manufacturer=MANUFACTURER,
-                manufacturer_model_name=printable(f"{MANUFACTURER} {name}", 64),
+                manufacturer_model_name=title,
                 software_versions=(f"imbalanceseg {__version__}", f"{name} {version}"),
                 device_serial_number="1",
                 max_fractional_value=_FRACTIONS,
-                series_description=printable(f"{MANUFACTURER} {name}", 64),
+                series_description=title,
                 content_label="SEGMENTATION",
                 content_description=printable(", ".join(s.name for s in present), 64),
                 content_creator_name=MANUFACTURER,

@@ -515,3 +515,9 @@ def test_a_predecessor_of_another_study_is_refused(oblique: Path, tmp_path: Path
                 two_labels(oblique), oblique, tmp_path / "b.dcm", SEGMENTS, predecessor=path
             )
         assert caught.value.code == "segmentation-elsewhere"
+
+
+@pytest.mark.parametrize("name", ["airway", "ImbalanceSeg airway"])
+def test_the_program_is_named_once(oblique: Path, tmp_path: Path, name: str) -> None:
+    write_dicom_seg(two_labels(oblique), oblique, tmp_path / "a.dcm", SEGMENTS, algorithm_name=name)
+    assert pydicom.dcmread(tmp_path / "a.dcm").SeriesDescription == "ImbalanceSeg airway"
