@@ -24,6 +24,7 @@ __all__ = [
     "atomic_path",
     "list_series",
     "read_image",
+    "read_image_file",
     "series_files",
     "write_image",
     "write_json",
@@ -63,7 +64,7 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None) -> s
 
         return read_series(open_series(path, series_uid))
     _require_file(path)
-    if _is_dicom(path):
+    if _is_dicom_file(path):
         from imbalanceseg.dicom_series import open_series, read_series, series_uid_of
 
         return read_series(open_series(path.parent, series_uid or series_uid_of(path)))
@@ -73,7 +74,45 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None) -> s
             f"A series can be picked from a DICOM folder, and {path.name} is a single image.",
             "Leave out --series.",
         )
-    return _read_volume_file(path)
+    return read_image_file(path)
+
+
+def read_image_file(
+    path: str | os.PathLike[str], dimensions: tuple[int, ...] = (3,), scalar: bool = True
+) -> sitk.Image:
+    """Read one file that holds a whole image.
+
+    Args:
+        path: NIfTI, NRRD, MetaImage, or another format that ITK reads from one file.
+        dimensions: how many the image may have; trailing axes of length one are dropped.
+        scalar: whether several values a voxel, as of colours, are refused.
+
+    Raises:
+        InputError: as :func:`read_image`.
+    """
+    path = Path(path)
+    _require_file(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with quiet_readers():
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise _not_an_image(path, error) from error
+        kept = _kept_dimensions(reader, path, dimensions)
+        _require_real(reader, path, scalar)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _require_complete_nifti(reader, path)
+        value_bytes = sitk.Image([1, 1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent()
+        voxel_bytes = value_bytes * reader.GetNumberOfComponents()
+        # Readers hold the stored values and the image at once.
+        require_memory(2 * voxel_bytes * math.prod(reader.GetSize()), f"The image {path.name}")
+        try:
+            image = reader.Execute()
+        except (RuntimeError, MemoryError) as error:
+            raise _damaged(path) from error
+    image = _without_trailing_axes(image, kept)
+    return _soundly_placed(image, path) if kept == 3 else image
 
 
 def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
@@ -157,30 +196,8 @@ def _head(path: Path, count: int) -> bytes:
         return stream.read(count)
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_dicom_file(path: Path) -> bool:
     return _head(path, 132)[128:] == b"DICM"
-
-
-def _read_volume_file(path: Path) -> sitk.Image:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with quiet_readers():
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError as error:
-            raise _not_an_image(path, error) from error
-        size = _volume_size(reader, path)
-        _require_scalar(reader, path)
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            _require_complete_nifti(reader, path)
-        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent()
-        # Readers hold the stored values and the image at once.
-        require_memory(2 * voxel_bytes * math.prod(size), f"The image {path.name}")
-        try:
-            image = reader.Execute()
-        except (RuntimeError, MemoryError) as error:
-            raise _damaged(path) from error
-    return _soundly_placed(_without_trailing_axes(image), path)
 
 
 def _not_an_image(path: Path, error: RuntimeError) -> InputError:
@@ -205,21 +222,26 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _volume_size(reader: sitk.ImageFileReader, path: Path) -> tuple[int, int, int]:
-    size = tuple(reader.GetSize())
-    if len(size) < 3 or any(n != 1 for n in size[3:]):
-        raise InputError(
-            "image-not-3d",
-            f"The image {path.name} has {len(size)} dimensions (size "
-            f"{' x '.join(map(str, size))}), three are needed.",
-            "Give one 3D volume; split a 4D image into its volumes first.",
-        )
-    return size[:3]
+def _kept_dimensions(reader: sitk.ImageFileReader, path: Path, dimensions: tuple[int, ...]) -> int:
+    """How many dimensions are left once trailing axes of length one are dropped."""
+    size = reader.GetSize()
+    kept = len(size)
+    while kept > min(dimensions) and kept not in dimensions and size[kept - 1] == 1:
+        kept -= 1
+    if kept in dimensions:
+        return kept
+    raise InputError(
+        "image-not-3d" if dimensions == (3,) else "image-dimensions",
+        f"The image {path.name} has {len(size)} dimensions (size "
+        f"{' x '.join(map(str, size))}), {' or '.join(map(str, dimensions))} are needed.",
+        "Give one 3D volume; split a 4D image into its volumes first.",
+    )
 
 
-def _require_scalar(reader: sitk.ImageFileReader, path: Path) -> None:
+def _require_real(reader: sitk.ImageFileReader, path: Path, scalar: bool) -> None:
     complex_types = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
-    if reader.GetNumberOfComponents() == 1 and reader.GetPixelIDValue() not in complex_types:
+    real = reader.GetPixelIDValue() not in complex_types
+    if real and not (scalar and reader.GetNumberOfComponents() > 1):
         return
     raise InputError(
         "image-not-scalar",
@@ -229,10 +251,10 @@ def _require_scalar(reader: sitk.ImageFileReader, path: Path) -> None:
     )
 
 
-def _without_trailing_axes(image: sitk.Image) -> sitk.Image:
-    if image.GetDimension() == 3:
+def _without_trailing_axes(image: sitk.Image, kept: int) -> sitk.Image:
+    if image.GetDimension() == kept:
         return image
-    size = list(image.GetSize()[:3]) + [0] * (image.GetDimension() - 3)
+    size = list(image.GetSize()[:kept]) + [0] * (image.GetDimension() - kept)
     strategy = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
     return sitk.Extract(image, size, [0] * image.GetDimension(), strategy)
 

@@ -2,11 +2,13 @@
 
     python Testing/Benchmarks/model_parts.py lesion SOURCES FOLDER --case IMAGE --reference LABELS
         [--cases 40] [--iterations 800] [--seeds 3] [--variants "whole,no blob term"]
+    python Testing/Benchmarks/model_parts.py airway SOURCES FOLDER [--side 64] ...
 
 SOURCES is the folder of the real scans that the recipe makes its cases of. A training is judged at
 a threshold of one half on the scan of --case, which nothing was chosen on: Dice, and F1 of
 instances of 3 mm3 or more that overlap at all; for airways Dice, and the tree's length, branches
-and precision below the larynx. The same command goes on where it was stopped.
+and precision below the larynx. An airway training without --case is judged on CT painted over a
+chest grown from a seed of no training. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from imbalanceseg.io import read_image
 from imbalanceseg.metrics.airway import airway_score
 from imbalanceseg.metrics.larynx import below_larynx
 from imbalanceseg.models.bundle import Model
+from imbalanceseg.synthesis.airway import ct_over
+from imbalanceseg.synthesis.airway_cases import AIRWAY_SPACING_MM
+from imbalanceseg.synthesis.tree_growth import grow_chest
 from imbalanceseg.training.airway_model import shipped_card
 from imbalanceseg.training.made_set import make_set
 from imbalanceseg.training.mr_models import figures_of
@@ -70,14 +75,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 _INSTANCES, _TREE = ("dice", "instance_f1"), ("dice", "length", "branches", "precision")
 _SKULL_MM = {"lesion": 0.0, "tumor": 15.0}
+_JUDGING_CHEST = 903
 
 
-def variant(recipe: Recipe, task: str, name: str, iterations: int) -> Recipe:
+def variant(recipe: Recipe, task: str, name: str, iterations: int, side: int | None) -> Recipe:
     """A shipped recipe with one part replaced, for a dataset that is made already."""
     known = VARIANTS[task]
     if name not in known:
         raise typer.BadParameter(f"There is no variant {name}; choose from {', '.join(known)}.")
     values = recipe.model_dump() | {"synthesis": None, "validate_every": iterations} | known[name]
+    if side is not None:
+        values["patch"] = [side] * len(recipe.patch or ())
     return Recipe.model_validate(values)
 
 
@@ -119,6 +127,17 @@ def otsu_in_brain(image: sitk.Image, skull_mm: float) -> sitk.Image:
     return image_from_array(bright.astype(np.uint8), Grid.of(image))
 
 
+def judging_case(
+    task: str, case: Path | None, reference: Path | None
+) -> tuple[sitk.Image, sitk.Image]:
+    """The scan that judges, and its uint8 reference."""
+    if case is not None and reference is not None:
+        return read_image(case), sitk.Cast(read_image(reference) > 0, sitk.sitkUInt8)
+    if task != "airway" or case is not None or reference is not None:
+        raise typer.BadParameter("Give both --case and --reference.")
+    return ct_over(grow_chest(_JUDGING_CHEST, AIRWAY_SPACING_MM), _JUDGING_CHEST)
+
+
 def run(
     task: str,
     sources: Path,
@@ -128,6 +147,7 @@ def run(
     iterations: int,
     seeds: int,
     names: list[str],
+    side: int | None,
 ) -> list[dict[str, Any]]:
     """Train and judge what the file of results lacks, and write it after each."""
     recipe = read_recipe(task)
@@ -144,7 +164,7 @@ def run(
             place = folder / f"{name.replace(' ', '_')}-{seed}"
             # Cases are prepared once for all variants that feed their network alike.
             (folder / "prepared").mkdir(exist_ok=True)
-            chosen, began = variant(recipe, task, name, iterations), time.perf_counter()
+            chosen, began = variant(recipe, task, name, iterations, side), time.perf_counter()
             if not (place / "run.json").is_file():
                 place.mkdir(parents=True, exist_ok=True)
                 (place / "prepared").symlink_to(Path("..") / "prepared")
@@ -180,20 +200,20 @@ def main(
     task: Annotated[str, typer.Argument(help="airway, lesion or tumor.")],
     sources: Annotated[Path, typer.Argument(help="Folder of the real scans.")],
     folder: Annotated[Path, typer.Argument(help="Receives trainings and model_parts.json.")],
-    case: Annotated[Path, typer.Option(help="Scan to judge on.")],
-    reference: Annotated[Path, typer.Option(help="Its labels.")],
+    case: Annotated[Path | None, typer.Option(help="Scan to judge on.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Its labels.")] = None,
     cases: Annotated[int, typer.Option(min=2)] = 40,
     iterations: Annotated[int, typer.Option(min=10)] = 800,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     variants: Annotated[str | None, typer.Option(help="Separated by commas. Default: all.")] = None,
+    side: Annotated[int | None, typer.Option(help="Voxels of a patch along each axis.")] = None,
 ) -> None:
     """Train a shipped recipe with and without its parts, and judge all on one scan."""
-    image, labels = read_image(case), read_image(reference)
-    pair = image, sitk.Cast(labels > 0, sitk.sitkUInt8)
+    pair = judging_case(task, case, reference)
     names = variants.split(",") if variants else list(VARIANTS[task])
-    rows = run(task, sources, folder, pair, cases, iterations, seeds, names)
+    rows = run(task, sources, folder, pair, cases, iterations, seeds, names, side)
     if task in _SKULL_MM:
-        threshold = otsu_in_brain(image, _SKULL_MM[task])
+        threshold = otsu_in_brain(pair[0], _SKULL_MM[task])
         print("Otsu in the brain:", figures_of(threshold, pair[1]))
     show(rows)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from imbalanceseg.errors import GeometryError, InputError
 from imbalanceseg.geometry import Grid
+from imbalanceseg.io import read_image_file
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.planning.image_labels import IMAGE_LABELS_FILE, read_image_labels
-from imbalanceseg.reading import quiet_readers
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff")
 _LAYOUTS = (
@@ -357,28 +357,7 @@ def _nnunet_images(folder: Path, described: Mapping[str, Any]) -> dict[str, tupl
 
 def _read(path: Path) -> sitk.Image:
     """A 2D or 3D image with any number of values per voxel."""
-    if not path.is_file():
-        raise InputError("file-missing", f"There is no file {path}.", "Check the path.")
-    if path.stat().st_size == 0:
-        raise InputError("file-empty", f"{path} is empty.", "Copy it again.")
-    with quiet_readers():
-        try:
-            image = sitk.ReadImage(str(path))
-        except RuntimeError as error:
-            raise InputError(
-                "image-unreadable",
-                f"{path} cannot be read as an image.",
-                f"Readable are {', '.join(IMAGE_ENDINGS)}; the file may be damaged.",
-            ) from error
-    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = image[..., 0]
-    if image.GetDimension() not in (2, 3):
-        raise InputError(
-            "image-dimensions",
-            f"{path} has {image.GetDimension()} dimensions, 2 or 3 are needed.",
-            "Split a series over time into one file a time point.",
-        )
-    return image
+    return read_image_file(path, dimensions=(2, 3), scalar=False)
 
 
 def _turned(image: sitk.Image) -> sitk.Image:

@@ -195,7 +195,7 @@ def test_folds_of_a_datalist(tmp_path: Path) -> None:
 def broken(nnunet: Path) -> Path:
     """One whole case, and one for each thing that can be wrong."""
     images, labels = nnunet / "imagesTr", nnunet / "labelsTr"
-    for case in ("no-label", "other-grid", "seven", "empty", "nan", "text", "whole"):
+    for case in ("no-label", "other-grid", "seven", "empty", "nan", "text", "cut", "whole"):
         for channel in (0, 1):
             write(images / f"{case}_{channel:04d}.nii.gz", scan(channel))
         write(labels / f"{case}.nii.gz", label())
@@ -210,6 +210,9 @@ def broken(nnunet: Path) -> Path:
     (images / "nan_0001.nii.gz").unlink()
     write(images / "nan_0001.nrrd", not_a_number)
     (images / "text_0000.nii.gz").write_text("not an image")
+    # ITK would read the rest as zeros.
+    whole = images / "cut_0001.nii.gz"
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     return nnunet
 
 
@@ -220,7 +223,8 @@ FAULTS = {
     "seven": "label 7 is not declared",
     "empty": "is empty",
     "nan": "nan_0001.nrrd has voxels that are NaN",
-    "text": "cannot be read",
+    "text": "not an image in a known format",
+    "cut": "cut_0001.nii.gz ends before the last",
 }
 
 
@@ -231,7 +235,7 @@ def test_every_fault_is_told_at_once(broken: Path) -> None:
     assert faults.keys() == FAULTS.keys()
     for case, words in FAULTS.items():
         assert words in faults[case]
-    assert "7 faults" in str(caught.value)
+    assert "8 faults" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).faults == caught.value.faults
 
 
@@ -244,7 +248,7 @@ def test_the_commands_list_every_fault_and_write_nothing(
     assert main(arguments) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert "error[dataset-faults]: Dataset001_Test has 7 faults:" in told.err
+    assert "error[dataset-faults]: Dataset001_Test has 8 faults:" in told.err
     lines = told.err.splitlines()
     for case, words in FAULTS.items():
         assert any(line.startswith(f"  {case}: ") and words in line for line in lines)
