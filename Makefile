@@ -35,9 +35,10 @@ test: $(VENV)/.tools lint
 	$(TREE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)
 
-# Damaged files of every kind, an hour or two; `make test` tries a few of them.
+# Damaged files of every kind and failing disks, an hour or two; `make test` tries a few of them.
 campaign: $(VENV)/.dev
-	$(TREE) IMBALANCESEG_CAMPAIGN=5000 $(BIN)/python -m pytest -q -s Testing/imbalanceseg/hostile
+	$(TREE) IMBALANCESEG_CAMPAIGN=5000 IMBALANCESEG_KILLS=67 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -q -s Testing/imbalanceseg/hostile Testing/imbalanceseg/faults
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

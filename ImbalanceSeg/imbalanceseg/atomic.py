@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from imbalanceseg.errors import OutputError
+
+_HERE, _LINUX_EXCHANGE, _MACOS_SWAP = -100, 2, 2
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _force_to_disk(temporary)
         os.replace(temporary, target)
     except OSError as error:
-        raise _output_error(target, error) from error
+        raise output_error(target, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -64,6 +69,48 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | list[Any
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def replace_folder(made: Path, target: Path) -> None:
+    """Put a folder in the place of another, so that there is always the one or the other.
+
+    Where the system cannot swap two folders at once, there is a moment without either; the old one
+    then lies beside it, hidden.
+
+    Args:
+        made: what was written, beside ``target`` or on the same disk.
+        target: where it shall lie; what was there is removed.
+
+    Raises:
+        OSError: it cannot be put there; what was there stays.
+    """
+    if not target.exists():
+        made.rename(target)
+    elif _swapped(made, target):
+        shutil.rmtree(made, ignore_errors=True)
+    else:
+        old = made.with_name(f"{made.name}.old")
+        target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    _force_folder_to_disk(target.parent)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders, where the system knows how to."""
+    if sys.platform == "win32":
+        return False
+    libc = ctypes.CDLL(None)
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(libc, "renameat2"):
+        return bool(libc.renameat2(_HERE, names[0], _HERE, names[1], _LINUX_EXCHANGE) == 0)
+    if hasattr(libc, "renamex_np"):
+        return bool(libc.renamex_np(*names, _MACOS_SWAP) == 0)
+    return False
+
+
 def _require_writable(target: Path) -> None:
     folder = target.parent
     if not folder.is_dir():
@@ -79,10 +126,11 @@ def _require_writable(target: Path) -> None:
             "Give the name of a file.",
         )
     if not os.access(folder, os.W_OK):
-        raise _output_error(target, PermissionError(errno.EACCES, "Permission denied"))
+        raise output_error(target, PermissionError(errno.EACCES, "Permission denied"))
 
 
-def _output_error(target: Path, error: OSError) -> OutputError:
+def output_error(target: Path, error: OSError) -> OutputError:
+    """What is said of a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
             "disk-full",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from imbalanceseg.cohort_cases import Case, find_cases
 from imbalanceseg.cohort_table import DONE, FAILED, SKIPPED, STARTED, TABLE_FILE, CaseRow, CaseTable
 from imbalanceseg.errors import Cancelled, ImbalanceSegError, OutputError
+from imbalanceseg.privacy import deidentified
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 from imbalanceseg.reading import printable
 from imbalanceseg.session import Session, output_folder
@@ -185,8 +186,11 @@ class _Job:
         except Exception as error:
             if isinstance(error, OutputError) and not _is_obstructed(folder, error):
                 raise
-            logging.getLogger(__name__).info("The case %s failed", case.name, exc_info=True)
+            log = logging.getLogger(__name__)
+            log.info("The case %s failed", case.name, exc_info=not deidentified())
             code, message = _fault(error)
+            # Sentences about a file name it.
+            message = "" if deidentified() else message
             row = replace(row, status=FAILED, code=code, message=message)
         return replace(row, seconds=round(time.perf_counter() - start, 3))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from imbalanceseg.cohort_table import TABLE_FILE
 from imbalanceseg.dicom_series import SeriesInfo, holds_image, list_series
 from imbalanceseg.errors import InputError
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def find_cases(
     found = _image_cases(listed, root, model.card)
     folders = [p for p in listed if p.is_dir() and p.resolve() != target and not _is_result(p)]
     for done, inner in enumerate(folders):
-        tell(ProgressEvent("find", done, len(folders), printable_name(inner.name)))
+        tell(ProgressEvent("find", done, len(folders), case_title(printable_name(inner.name))))
         found += _cases_inside(inner, root, model.card)
     if folders:
         tell(ProgressEvent("find", len(folders), len(folders)))
@@ -278,5 +279,6 @@ def _named(found: Sequence[_Found], reserved: set[str]) -> list[Case]:
         while unique.casefold() in used:
             unique, number = f"{name}-{number}", number + 1
         used.add(unique.casefold())
-        cases.append(replace(one.case, name=unique, input=printable_name(one.case.input)))
+        where = printable_name(one.case.input)
+        cases.append(replace(one.case, name=case_title(unique), input=case_title(where)))
     return cases

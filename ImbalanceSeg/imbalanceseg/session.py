@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import InputError, OutputError
 from imbalanceseg.io import atomic_path, read_image, write_image, write_json
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Session:
     Attributes:
         image: the scan; a 2D image is a volume of one slice.
         channels: further images on its grid, for models of several channels.
-        name: the last part of the path it was read from, without its endings.
+        name: the last part of the path it was read from, without its endings, or its pseudonym;
+            see :mod:`imbalanceseg.privacy`.
         source: the file it was read from, or the folder of its DICOM series, or None.
         series_uid: which series of that folder, where it was said, or None.
         model: the model that made the result, or None.
@@ -126,7 +128,7 @@ class Session:
             from imbalanceseg.inference.channels import input_channels
 
             images = input_channels(images, model.card, model.name)
-        name = case_name(source)
+        name = case_title(case_name(source))
         if source.is_file() and is_dicom(source):
             series_uid = series_uid or series_uid_of(source)
             source = source.parent
@@ -198,7 +200,9 @@ class Session:
             images, self.annotation, model, device=device, progress=progress, **settings
         )
         self._remember(None)
-        self.result, self.model = tuned.segmentation, tuned.model
+        segmentation = tuned.segmentation
+        self.result = replace(segmentation, notes=(*self.notes, *segmentation.notes))
+        self.model = tuned.model
         self._clicks = None
         return tuned
 

@@ -13,6 +13,7 @@ from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, sho
 from imbalanceseg.cli.models import JsonOption
 from imbalanceseg.cli.segment import split_names
 from imbalanceseg.errors import InputError
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressEvent
 
 
@@ -76,8 +77,9 @@ def evaluate(
     style = ProgressStyle.BAR if len(cases) > 1 else ProgressStyle.NONE
     with show_progress(style) as tell:
         for done, case in enumerate(cases):
-            tell(ProgressEvent("evaluate", done, len(cases), case.name))
-            figures[case.name] = score_case(case, names, tolerance, resample, smallest)
+            title = case_title(case.name) if case.name else ""
+            tell(ProgressEvent("evaluate", done, len(cases), title))
+            figures[title] = score_case(case, names, tolerance, resample, smallest)
         tell(ProgressEvent("evaluate", len(cases), len(cases)))
     if not reference.is_dir():
         _print_figures(figures[""], as_json)
@@ -255,6 +257,24 @@ def read_seg(
         [("label", "segment", "type", "file")]
         + [(str(i.label), i.name, i.type.meaning, str(path)) for i, path in rows]
     )
+
+
+def pseudonyms(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Names of cases, or their files.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which pseudonym is whose, on the machine that gave them (--deidentify)."""
+    from imbalanceseg.privacy import pseudonym
+    from imbalanceseg.session import case_name
+
+    found = {case_name(Path(name)): "" for name in names}
+    found = {name: pseudonym(name) for name in found}
+    if as_json:
+        print_json(found)
+    else:
+        print_table([("case", "pseudonym"), *found.items()])
 
 
 def numbered_file(path: Path, number: int) -> Path:

@@ -22,6 +22,7 @@ from imbalanceseg.cli.segment import (
     SeriesOption,
     print_result,
 )
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressEvent
 
 FROM_SCRATCH = "none"
@@ -90,10 +91,10 @@ def finetune(
     if parent is not None:
         parent.verify()
     with show_progress(progress) as tell:
-        tell(ProgressEvent("read", 0, 1, scan.name))
+        tell(ProgressEvent("read", 0, 1, case_title(scan.name)))
         session = Session.open(scan, series, channel or (), parent)
         session.annotation = load_annotation(annotation, session.image)
-        tell(ProgressEvent("read", 1, 1, scan.name))
+        tell(ProgressEvent("read", 1, 1, session.name))
         with output_folder(output), _resumable(output / CHECKPOINT):
             tuned = session.finetune(
                 parent,

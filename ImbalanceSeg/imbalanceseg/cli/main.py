@@ -37,6 +37,7 @@ from imbalanceseg.cli import (
     train,
 )
 from imbalanceseg.errors import Cancelled, ImbalanceSegError
+from imbalanceseg.privacy import DEIDENTIFY_VARIABLE
 
 EXIT_UNEXPECTED, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 130
 
@@ -66,6 +67,7 @@ app.add_typer(phantom.app, name="phantom")
 app.add_typer(pacs.app, name="pacs")
 app.add_typer(benchmark.app, name="benchmark")
 app.command("serve")(serve.serve)
+app.command("pseudonyms")(data.pseudonyms)
 app.command("doctor")(doctor.doctor)
 
 
@@ -79,6 +81,12 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show warnings and the full trace of an error.")
     ] = False,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify", help="Call cases by pseudonyms in all that is written and shown."
+        ),
+    ] = False,
 ) -> None:
     pass
 
@@ -90,7 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands after the program's name; ``sys.argv[1:]`` when None.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    given, debug = _take_debug(given)
+    given, debug = _take(given, "--debug")
+    given, deidentify = _take(given, "--deidentify")
+    if deidentify:
+        # Processes that are started inherit it.
+        os.environ[DEIDENTIFY_VARIABLE] = "1"
     if given == ["--version"]:
         print(f"imbalanceseg {imbalanceseg.__version__}")
         return 0
@@ -114,10 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _unexpected(error, debug)
 
 
-def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """``--debug`` counts wherever it stands before a ``--``."""
+def _take(arguments: list[str], option: str) -> tuple[list[str], bool]:
+    """The arguments without an option that counts wherever it stands before a ``--``."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [a for a in arguments[:end] if a != "--debug"]
+    kept = [a for a in arguments[:end] if a != option]
     return kept + arguments[end:], len(kept) < end
 
 

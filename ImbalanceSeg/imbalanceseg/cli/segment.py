@@ -13,6 +13,7 @@ import typer
 
 from imbalanceseg.cli.console import ProgressStyle, print_json, print_table, show_progress
 from imbalanceseg.cli.segment_folder import segment_folder
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 
 if TYPE_CHECKING:
@@ -198,9 +199,9 @@ def run_segment(
 
     model = load_model(model_name)
     model.verify()
-    tell(ProgressEvent("read", 0, 1, scan.name))
+    tell(ProgressEvent("read", 0, 1, case_title(scan.name)))
     session = Session.open(scan, series, channels, model)
-    tell(ProgressEvent("read", 1, 1, scan.name))
+    tell(ProgressEvent("read", 1, 1, session.name))
     if dicom_seg:
         session.require_dicom()
     with output_folder(output):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imbalanceseg.atomic import write_json, write_text
+from imbalanceseg.atomic import replace_folder, write_json, write_text
 from imbalanceseg.errors import ModelError, OutputError
 from imbalanceseg.models.bundle import METADATA_FILE, Model, load_model, sha256_of
 from imbalanceseg.models.card import ModelCard, Weights, weights_file
@@ -63,7 +63,7 @@ def write_bundle(
             write_json(partial / "configs" / "inference.json", inference_config(card))
         write_text(partial / "docs" / "README.md", render_readme(card))
         write_text(partial / "LICENSE", render_license(card))
-        _replace(partial, target)
+        replace_folder(partial, target)
     except OSError as error:
         raise OutputError(
             "output-not-writable",
@@ -145,18 +145,3 @@ def _require_replaceable(target: Path) -> None:
         f"{target} exists and is not a model bundle.",
         "Choose another folder or remove it.",
     )
-
-
-def _replace(partial: Path, target: Path) -> None:
-    """Put ``partial`` in the place of ``target``; an older bundle survives until then."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = partial.with_suffix(".old")
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,13 +6,14 @@ import csv
 from pathlib import Path
 
 from imbalanceseg.errors import InputError
+from imbalanceseg.privacy import case_title
 
 
 def read_case_table(path: Path) -> dict[str, dict[str, str]]:
     """CSV whose column ``case``, or else the first, names the cases.
 
     Returns:
-        By case and column.
+        By case, or its pseudonym, and column.
 
     Raises:
         InputError: ``case-table-unreadable``.
@@ -36,4 +37,7 @@ def read_case_table(path: Path) -> dict[str, dict[str, str]]:
         )
     key = "case" if "case" in names else names[0]
     rest = [name for name in names if name != key]
-    return {row[key] or "": {name: (row[name] or "").strip() for name in rest} for row in rows}
+    return {
+        case_title(row[key] or ""): {name: (row[name] or "").strip() for name in rest}
+        for row in rows
+    }

@@ -18,6 +18,7 @@ from imbalanceseg.geometry import Grid
 from imbalanceseg.io import read_image_file
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.planning.image_labels import IMAGE_LABELS_FILE, read_image_labels
+from imbalanceseg.privacy import case_title
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff")
 _LAYOUTS = (
@@ -31,7 +32,7 @@ class TrainingCase:
     """The files of one case.
 
     Attributes:
-        name: unique in the dataset.
+        name: unique in the dataset; a pseudonym where that is asked for.
         images: one file a channel, or one file with all channels.
         label: label image; None where no voxel is labelled.
         shows: values of the classes that the image shows, where only that is known; else None.
@@ -159,7 +160,9 @@ def open_images(path: str | os.PathLike[str], numbered: bool = False, channels: 
         raise InputError(
             "dataset-empty", f"{path} holds no image to learn from.", "Give a folder of images."
         )
-    bare = tuple(TrainingCase(name, files, None) for name, files in sorted(groups.items()))
+    bare = tuple(
+        TrainingCase(case_title(name), files, None) for name, files in sorted(groups.items())
+    )
     return Dataset(path.name, (), {}, UNLABELLED, False, bare)
 
 
@@ -297,7 +300,7 @@ def _with_image_labels(dataset: Dataset, table: Path) -> Dataset:
 def _dataset(
     name: str, described: Mapping[str, Any], cases: Iterable[TrainingCase], where: Path
 ) -> Dataset:
-    cases = tuple(cases)
+    cases = tuple(replace(case, name=case_title(case.name)) for case in cases)
     if not cases:
         raise InputError("dataset-empty", f"{where} holds no image to train on.", _LAYOUTS)
     channels = described.get("channel_names") or described.get("modality") or {}

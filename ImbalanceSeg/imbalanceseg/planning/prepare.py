@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from imbalanceseg.errors import DependencyError
+from imbalanceseg.errors import DependencyError, OutputError
 from imbalanceseg.geometry import Grid, Interpolation, image_from_array
 from imbalanceseg.io import atomic_path, write_json
 from imbalanceseg.labels import BACKGROUND, UNLABELLED
@@ -28,6 +28,7 @@ from imbalanceseg.planning.dataset import CaseArrays, Dataset, TrainingCase, rea
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.preprocessing.intensity import normalized
 from imbalanceseg.preprocessing.regrid import Steps, nonzero_box, regridded, steps_to
+from imbalanceseg.privacy import case_title
 from imbalanceseg.progress import ProgressCallback, ProgressEvent, ignore_progress
 
 _FORMAT = 1
@@ -282,13 +283,20 @@ def _store(arrays: PreparedArrays, folder: Path) -> None:
 def _write_chunked(array: NDArray[Any], target: Path, axes: int) -> None:
     leading = array.ndim - axes
     with atomic_path(target) as path:
-        _blosc2().asarray(
-            array,
-            urlpath=str(path),
-            mode="w",
-            chunks=[1] * leading + [min(_CHUNK_VOXELS, n) for n in array.shape[leading:]],
-            blocks=[1] * leading + [min(_BLOCK_VOXELS, n) for n in array.shape[leading:]],
-        )
+        try:
+            _blosc2().asarray(
+                array,
+                urlpath=str(path),
+                mode="w",
+                chunks=[1] * leading + [min(_CHUNK_VOXELS, n) for n in array.shape[leading:]],
+                blocks=[1] * leading + [min(_BLOCK_VOXELS, n) for n in array.shape[leading:]],
+            )
+        except RuntimeError as error:
+            raise OutputError(
+                "output-not-writable",
+                f"The prepared case {target} cannot be written.",
+                "Check the space left on the disk and that you may write into the folder.",
+            ) from error
 
 
 def _places(arrays: PreparedArrays) -> dict[str, Any]:
@@ -348,7 +356,8 @@ def _complete(folder: Path, case: TrainingCase) -> tuple[int, ...] | None:
 def _stamps(case: TrainingCase) -> list[list[Any]]:
     """Name, size and time of change of every file of a case."""
     files = [path for path in (*case.images, case.label) if path is not None]
-    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    states = [(path, path.stat()) for path in files]
+    stamps = [[case_title(str(path)), s.st_size, s.st_mtime_ns] for path, s in states]
     # Whether anything is shown decides what the prepared label holds.
     return stamps if case.shows is None else [*stamps, ["shows", bool(case.shows)]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from imbalanceseg.atomic import output_error
 from imbalanceseg.errors import OutputError
 from imbalanceseg.server.records import (
     Fault,
@@ -318,18 +320,30 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            outermost = not self._database.in_transaction
-            if outermost:
-                self._database.execute("BEGIN IMMEDIATE")
+        with self._lock, self._faults_told():
+            if self._database.in_transaction:
+                yield self._database
+                return
+            self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
-                if outermost:
+                # Where the disk is full, SQLite gives a transaction up by itself.
+                if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
-            if outermost:
-                self._database.execute("COMMIT")
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        except sqlite3.OperationalError as error:
+            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+            told = OSError(errno.ENOSPC if full else errno.EIO, str(error))
+            raise output_error(self.folder, told) from error
 
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         columns = ", ".join(f'"{name}"' for name in row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.errors import ImbalanceSegError, InputError
 from imbalanceseg.io import read_image
+from imbalanceseg.privacy import deidentified
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 from imbalanceseg.server.result_files import (
     paste,
@@ -202,6 +204,9 @@ class Workbench:
                 "semiautomatic" if by_hand or task["parameters"]["corrected"] else "automatic"
             ),
         )
+        if deidentified():
+            # The headers name the patient; whoever wants another one sends them again.
+            shutil.rmtree(task["series"])
         return {}
 
     def _labels(self, task: Task, tell: ProgressCallback) -> sitk.Image:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from imbalanceseg.io import write_text
+from imbalanceseg.atomic import output_error, write_text
 
 LOG = "log.csv"
 
@@ -41,32 +42,47 @@ class TrainingLog:
 
     def __exit__(self, *_: object) -> None:
         if self.board is not None:
-            self.board.close()
+            # What TensorBoard cannot write is in the table.
+            with suppress(OSError):
+                self.board.close()
 
     def row(
         self, iteration: int, seconds: float, loss: float, rate: float, dice: Sequence[float]
     ) -> None:
-        """One row; ``dice`` is empty between validations."""
+        """One row; ``dice`` is empty between validations.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         figures = dict(zip(self.columns[2:], (loss, rate, *dice), strict=False))
         self.latest |= figures
-        with open(self.path, "a", newline="") as file:
-            cells = [iteration, round(seconds, 1), *(f"{v:.6g}" for v in figures.values())]
-            cells += [""] * (len(self.columns) - len(cells))
-            csv.writer(file, lineterminator="\n").writerow(cells)
+        cells = [iteration, round(seconds, 1), *(f"{v:.6g}" for v in figures.values())]
+        cells += [""] * (len(self.columns) - len(cells))
+        try:
+            with open(self.path, "a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(cells)
+        except OSError as error:
+            raise output_error(self.path, error) from error
         if self.board is not None:
-            for name, value in figures.items():
-                self.board.add_scalar(name, value, iteration)
+            with suppress(OSError):
+                for name, value in figures.items():
+                    self.board.add_scalar(name, value, iteration)
 
     def _forget_rows_to_come(self) -> None:
-        rows = self.path.read_text().splitlines()[1:] if self.path.is_file() else []
-        kept = [row for row in rows if row and int(row.split(",", 1)[0]) <= self.iteration]
+        lines = self.path.read_text().split("\n") if self.path.is_file() else [""]
+        # What follows the last end of a line is empty, or a row that a killed process began.
+        rows = [line for line in lines[1:-1] if line.count(",") == len(self.columns) - 1]
+        kept = [row for row in rows if int(row.split(",", 1)[0]) <= self.iteration]
         write_text(self.path, "\n".join([",".join(self.columns), *kept]) + "\n")
 
 
 def _board(folder: Path, iteration: int) -> Any:
-    """TensorBoard's writer; None where it is not installed."""
+    """TensorBoard's writer; None where it is not installed or cannot write."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+    try:
+        return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+    except OSError:
+        return None

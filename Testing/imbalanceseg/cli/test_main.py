@@ -55,6 +55,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         "hard",
         "benchmark",
         "serve",
+        "pseudonyms",
         "doctor",
     }
 
@@ -75,6 +76,7 @@ def test_help_lists_the_commands_that_work(run_cli: Run) -> None:
         ["pacs", "get", "-h"],
         ["pacs", "send", "-h"],
         ["serve", "-h"],
+        ["pseudonyms", "-h"],
         ["doctor", "-h"],
         ["plan", "-h"],
         ["models", "list", "-h"],
