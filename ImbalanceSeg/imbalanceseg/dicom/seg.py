@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 MANUFACTURER = "ImbalanceSeg"
 _SERIES_NUMBER_OFFSET = 5000
 _SAME_PLACE_MM = 0.02
+_UTF_8 = "ISO_IR 192"
 _FRACTIONS = 255
 
 Kind = Literal["binary", "labelmap", "fractional"]
@@ -111,9 +114,10 @@ def write_dicom_seg(
     sources = _quotable_headers(series)
     before = None if predecessor is None else _predecessor(Path(predecessor), sources[0])
     algorithm = _Algorithm(printable(algorithm_name, 48), printable(algorithm_version, 48), made_by)
-    segmentation = _build(pixels, kind, present, sources, series, algorithm, before)
-    with atomic_path(path) as temporary:
-        segmentation.save_as(temporary)
+    with _uncollected():
+        segmentation = _build(pixels, kind, present, sources, series, algorithm, before)
+        with atomic_path(path) as temporary:
+            segmentation.save_as(temporary)
 
 
 def require_quotable(series_folder: str | os.PathLike[str], series_uid: str | None = None) -> None:
@@ -127,6 +131,18 @@ def require_quotable(series_folder: str | os.PathLike[str], series_uid: str | No
         InputError: ``dicom-tag-missing``, or the series cannot be read.
     """
     _quotable_headers(open_series(series_folder, series_uid))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from walking a million elements of headers again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _quotable_headers(series: Series) -> list[pydicom.Dataset]:
@@ -161,7 +177,7 @@ def _whole(voxels: np.ndarray) -> np.ndarray:
 
 def _present(layers: Sequence[np.ndarray], segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
     """The segments that have voxels, in the order given."""
-    in_layers = [{int(v) for v in np.unique(voxels)} - {BACKGROUND} for voxels in layers]
+    in_layers = [_values_of(voxels) - {BACKGROUND} for voxels in layers]
     values = set[int]().union(*in_layers)
     if UNLABELLED in values:
         raise InputError(
@@ -186,6 +202,16 @@ def _present(layers: Sequence[np.ndarray], segments: Sequence[SegmentInfo]) -> l
     return _left(segments, values)
 
 
+def _values_of(voxels: np.ndarray) -> set[int]:
+    """All values, slice by slice: sorting a whole scan takes longer than writing it."""
+    if voxels.dtype != np.uint8:
+        return {int(v) for plane in voxels for v in np.unique(plane)}
+    there = np.zeros(256, bool)
+    for plane in voxels:
+        there |= np.bincount(plane.ravel(), minlength=256) > 0
+    return set(np.flatnonzero(there).tolist())
+
+
 def _left(segments: Sequence[SegmentInfo], values: Collection[int]) -> list[SegmentInfo]:
     """Those whose label is among the values; the others are told of."""
     if not values:
@@ -203,6 +229,12 @@ def _numbered(
     layers: Sequence[np.ndarray], present: Sequence[SegmentInfo], kind: Kind
 ) -> np.ndarray:
     """Segment numbers ``[z, y, x]``; or masks ``[z, y, x, segments]`` where segments overlap."""
+    if len(layers) == 1 and layers[0].dtype == np.uint8:
+        number_of = np.zeros(256, np.uint8)
+        for number, segment in enumerate(present, start=1):
+            number_of[segment.label] = number
+        # A slice at a time: NumPy makes eight bytes of every index.
+        return np.stack([number_of[plane] for plane in layers[0]])
     numbers = np.zeros(layers[0].shape, np.uint8)
     overlapping = False
     for number, segment in enumerate(present, start=1):
@@ -310,6 +342,13 @@ def _quotable(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, None)
+    character_set = header.get("SpecificCharacterSet")
+    if not character_set:
+        header.pop("SpecificCharacterSet", None)
+    elif not isinstance(character_set, str):
+        # Several, as Japanese and Korean scanners write; highdicom does not know all of these.
+        header.decode()
+        header.SpecificCharacterSet = _UTF_8
     return header
 
 

@@ -31,11 +31,15 @@ from imbalanceseg.dicom.archive import (
 )
 from imbalanceseg.dicom.archive_address import Entrance, open_archive, token_from
 from imbalanceseg.dicom.seg import write_dicom_seg
+from imbalanceseg.dicom.seg_reading import on_scan, read_dicom_seg
 from imbalanceseg.errors import InputError
+from imbalanceseg.geometry import Grid
 from imbalanceseg.io import read_image
+from imbalanceseg.labels import TUMOR
 
+from .conftest import REAL_SERIES
 from .orthanc import PROGRAM, Orthanc, free_port, running_orthanc, tls_door
-from .test_seg import SEGMENTS, two_labels
+from .test_seg import SEGMENTS, blob, two_labels
 
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
@@ -103,6 +107,29 @@ class TestOrthanc:
         get_series(open_archive(address), by_modality["SEG"], place)
         (back,) = files_of(place)
         assert pydicom.dcmread(back).PixelData == pydicom.dcmread(segmentation).PixelData
+
+    @pytest.mark.parametrize("name", REAL_SERIES)
+    def test_segmentations_of_real_series_come_back_the_same(
+        self, empty: Orthanc, real_series: dict[str, Path], tmp_path: Path, name: str
+    ) -> None:
+        folder, path = real_series[name], tmp_path / "seg.dcm"
+        labels = blob(folder)
+        write_dicom_seg(labels, folder, path, [TUMOR])
+        pixels = pydicom.dcmread(path).PixelData
+        for number, address in enumerate((empty.web, empty.dimse)):
+            empty.delete_all()
+            send_files(open_archive(address), [path])
+            (series,) = find_series(open_archive(address), SeriesQuery())
+            back = tmp_path / str(number)
+            back.mkdir()
+            get_series(open_archive(address), series, back)
+            (file,) = files_of(back)
+            assert pydicom.dcmread(file).PixelData == pixels
+            (again, _) = read_dicom_seg(file).layers()[0]
+            np.testing.assert_array_equal(
+                sitk.GetArrayFromImage(on_scan(again, Grid.of(labels))),
+                sitk.GetArrayFromImage(labels),
+            )
 
     def test_what_is_there_travels_once(
         self,

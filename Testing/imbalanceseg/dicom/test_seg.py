@@ -25,6 +25,8 @@ from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.io import read_image, series_files
 from imbalanceseg.labels import AIRWAY_TREE, LESION, TUMOR, CodedConcept, SegmentInfo
 
+from .conftest import REAL_SERIES
+
 NODULE = SegmentInfo(
     label=7,
     name="Nodule",
@@ -49,13 +51,12 @@ def blob(folder: Path) -> sitk.Image:
     """An ellipsoid off the middle of a scan that lacks an octant, so that a flip would be seen."""
     grid = Grid.of(read_image(folder))
     size = np.array(grid.size[::-1])
-    centre, reach = np.round(size * (0.45, 0.55, 0.4)).astype(int), size // (5, 8, 10)
-    z, y, x = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
+    centre, reach = size * (0.45, 0.55, 0.4), np.maximum(size / (5, 8, 10), 1)
+    z, y, x = (np.arange(n) - c for n, c in zip(size, centre, strict=True))
+    z, y, x = np.meshgrid(z, y, x, indexing="ij", sparse=True)
     inside = (z / reach[0]) ** 2 + (y / reach[1]) ** 2 + (x / reach[2]) ** 2 < 1
     inside &= ~((z > 0) & (y > 0) & (x > 0))
-    values = np.zeros(size, np.uint8)
-    values[tuple(slice(c - r, c + r + 1) for c, r in zip(centre, reach, strict=True))] = inside
-    return image_from_array(values, grid)
+    return image_from_array(inside.astype(np.uint8), grid)
 
 
 def tool(name: str) -> str:
@@ -166,15 +167,19 @@ def test_voxels_lie_on_their_slices(oblique: Path, tmp_path: Path) -> None:
     assert [a["SegmentLabel"] for a in attributes] == ["Airway tree", "Nodule"]
 
 
-@pytest.mark.parametrize("name", ["ct", "sagittal-mr", "jpeg-lossless-ct"])
+@pytest.mark.parametrize("name", REAL_SERIES)
 def test_real_series_round_trip(real_series: dict[str, Path], tmp_path: Path, name: str) -> None:
     folder, path = real_series[name], tmp_path / "seg.dcm"
     labels = blob(folder)
     write_dicom_seg(labels, folder, path, [TUMOR])
     voxels = sitk.GetArrayFromImage(labels)
-    assert voxels.sum() > 1000
-    back = read_with_highdicom(path, series_files(folder))
-    np.testing.assert_array_equal(back[..., 0], voxels)
+    assert voxels.sum() > 40
+    if len(series_files(folder)) > 1:
+        back = read_with_highdicom(path, series_files(folder))
+        np.testing.assert_array_equal(back[..., 0], voxels)
+    (again, _) = read_dicom_seg(path).layers()[0]
+    placed = sitk.GetArrayFromImage(on_scan(again, Grid.of(labels)))
+    np.testing.assert_array_equal(placed, voxels)
     assert_valid(path)
     (seen,), _ = read_with_dcmqi(path, tmp_path / "out", Grid.of(labels))
     np.testing.assert_array_equal(seen, voxels)
@@ -365,10 +370,17 @@ def test_absent_patient_attributes_are_written_empty(oblique: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("charset", "name"), [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎")]
+    ("charset", "name"),
+    [
+        ("", "Mueller^Joerg"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "山田^太郎"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ],
 )
 def test_names_keep_their_characters(
-    oblique: Path, tmp_path: Path, charset: str, name: str
+    oblique: Path, tmp_path: Path, charset: str | list[str], name: str
 ) -> None:
     folder = edited(oblique, tmp_path / "dicom", SpecificCharacterSet=charset, PatientName=name)
     write_dicom_seg(two_labels(folder), folder, tmp_path / "seg.dcm", SEGMENTS)
