@@ -84,7 +84,7 @@ def hard(
     else:
         _print(cases, failed, output / REPORT_FILE)
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(1)
 
 
 def _columns(by: str | None, known: list[str], metadata: Path | None) -> list[str]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from imbalanceseg import __version__
 from imbalanceseg.atomic import atomic_path
-from imbalanceseg.dicom.seg import MANUFACTURER, coded, require_same_study
-from imbalanceseg.dicom.seg_reading import ReadSegment, read_dicom_seg
+from imbalanceseg.dicom.seg import MANUFACTURER, coded, require_same_study, with_known_characters
+from imbalanceseg.dicom.seg_reading import ReadSegment, ReadSegmentation, read_dicom_seg
 from imbalanceseg.dicom_series import Series, open_series
 from imbalanceseg.dicom_tags import tag_text
+from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid
 from imbalanceseg.reading import printable, quiet_readers
 
@@ -89,7 +90,6 @@ def write_measurement_report(
     Source: DICOM PS3.16 TID 1500, 1411.
     """
     import highdicom as hd
-    from pydicom.sr.codedict import codes
 
     read = read_dicom_seg(segmentation)
     series = open_series(series_folder, series_uid)
@@ -97,33 +97,51 @@ def write_measurement_report(
         opened = hd.seg.segread(segmentation)
     require_same_study(opened, series.headers[0], Path(segmentation).name)
     found = [pieces_of(segment.mask(), read.grid) for segment in read.segments]
+    try:
+        with quiet_readers():
+            report = _report(opened, read, found, series)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "dicom-source-unusable",
+            f"No report can be made of {Path(segmentation).name} "
+            f"({printable(error, 160).rstrip('.')}).",
+            "Export the segmentation again, or take the series from the archive again.",
+        ) from error
+    with atomic_path(path) as temporary:
+        report.save_as(temporary)
+    return [(s.info.name, pieces) for s, pieces in zip(read.segments, found, strict=True)]
+
+
+def _report(
+    opened: hd.seg.Segmentation, read: ReadSegmentation, found: list[list[Piece]], series: Series
+) -> hd.sr.Comprehensive3DSR:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
     groups = []
     for segment, pieces in zip(read.segments, found, strict=True):
         groups += _groups(opened, segment, pieces, series)
     procedures = {"CT": codes.LN.CTUnspecifiedBodyRegion, "MR": codes.LN.MRIUnspecifiedBodyRegion}
     modality = tag_text(series.headers[0], "Modality")
-    with quiet_readers():
-        content = hd.sr.MeasurementReport(
-            observation_context=_observer(),
-            procedure_reported=procedures.get(modality, codes.SCT.ImagingProcedure),
-            imaging_measurements=groups,
-            title=codes.DCM.ImagingMeasurementReport,
-        )
-        report = hd.sr.Comprehensive3DSR(
-            evidence=[opened, *series.headers],
-            content=content,
-            series_instance_uid=hd.UID(),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            is_complete=True,
-            is_final=False,
-        )
+    content = hd.sr.MeasurementReport(
+        observation_context=_observer(),
+        procedure_reported=procedures.get(modality, codes.SCT.ImagingProcedure),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    report = hd.sr.Comprehensive3DSR(
+        evidence=[with_known_characters(header) for header in (opened, *series.headers)],
+        content=content,
+        series_instance_uid=hd.UID(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+    )
     report.SeriesDescription = printable(f"{MANUFACTURER} measurements, not for clinical use", 64)
-    with atomic_path(path) as temporary:
-        report.save_as(temporary)
-    return [(s.info.name, pieces) for s, pieces in zip(read.segments, found, strict=True)]
+    return report
 
 
 def _groups(

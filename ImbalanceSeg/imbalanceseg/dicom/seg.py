@@ -342,6 +342,11 @@ def _quotable(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, None)
+    return with_known_characters(header)
+
+
+def with_known_characters(header: pydicom.Dataset) -> pydicom.Dataset:
+    """The header in a character set that highdicom can quote; it is changed in place."""
     character_set = header.get("SpecificCharacterSet")
     if not character_set:
         header.pop("SpecificCharacterSet", None)

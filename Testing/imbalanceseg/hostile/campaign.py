@@ -36,22 +36,28 @@ class Campaign:
     peak_mib: int = 0
 
 
-def run_campaign(reader: str, count: int, seed: int = 0) -> Campaign:
-    """Try so many inputs; a process that dies or hangs is replaced and its input is a fault."""
+def run_campaign(reader: str, count: int, seed: int = 0, worst: Path | None = None) -> Campaign:
+    """Try so many inputs; a process that dies or hangs is replaced and its input is a fault.
+
+    Args:
+        reader: its name.
+        count: how many.
+        seed: of the changes.
+        worst: folder that receives the inputs that took longest.
+    """
     made = Campaign()
     first = 0
     while first < count:
         with tempfile.TemporaryDirectory() as folder:
-            first = _until_it_dies(made, reader, seed, first, count - first, folder)
+            asked = [reader, str(seed), str(first), str(count - first), folder]
+            first = _until_it_dies(made, [*asked, *([str(worst)] if worst else [])], first, count)
     return made
 
 
-def _until_it_dies(
-    made: Campaign, reader: str, seed: int, first: int, count: int, folder: str
-) -> int:
+def _until_it_dies(made: Campaign, asked: list[str], first: int, count: int) -> int:
     """Number of the input to go on with."""
     process = subprocess.Popen(
-        [sys.executable, str(WORKER), reader, str(seed), str(first), str(count), folder],
+        [sys.executable, str(WORKER), *asked],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -84,11 +90,11 @@ def _until_it_dies(
         return max(done, began + 1)
     code = process.wait()
     if code == 0:
-        return first + count
+        return count
     assert process.stderr is not None
     said = process.stderr.read().strip().splitlines()[-1:]
     if began < 0:
-        raise AssertionError(f"The worker of {reader} does not start: {said}")
+        raise AssertionError(f"The worker of {asked[0]} does not start: {said}")
     made.faults.append((began, f"the process ended with {code} {said}"))
     return max(done, began + 1)
 
@@ -104,8 +110,9 @@ def _count(made: Campaign, row: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        found = run_campaign(name, int(sys.argv[1]))
+    # python campaign.py COUNT WORST READER...
+    for name in sys.argv[3:]:
+        found = run_campaign(name, int(sys.argv[1]), worst=Path(sys.argv[2]))
         print(name, dict(found.outcomes.most_common()), found.slowest, found.peak_mib, flush=True)
         for fault in found.faults[:12]:
             print("   ", fault, flush=True)

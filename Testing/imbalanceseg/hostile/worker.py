@@ -1,6 +1,8 @@
 """Reads mutated files, one after another, and says of each what came of it.
 
-python worker.py READER SEED FIRST COUNT FOLDER
+python worker.py READER SEED FIRST COUNT FOLDER [WORST]
+
+The inputs that took longest are kept in the folder WORST, where one is named.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
+from commands import COMMANDS
 from mutations import mutated
 from readers import READERS
 
 from imbalanceseg.errors import ImbalanceSegError
 
 _MEMORY_BEYOND = 3 * 2**30
+_KEPT = 3
 
 
 def main() -> None:
     """See the module."""
     name, seed, first, count = sys.argv[1], *map(int, sys.argv[2:5])
-    folder, reader = Path(sys.argv[5]), READERS[sys.argv[1]]
+    folder, reader = Path(sys.argv[5]), {**READERS, **COMMANDS}[sys.argv[1]]
     warnings.simplefilter("ignore")
     place = folder / "seeds"
     place.mkdir(exist_ok=True)
@@ -39,8 +43,10 @@ def main() -> None:
     reader.read(path)
     virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (virtual + _MEMORY_BEYOND,) * 2)
+    worst: list[tuple[float, int, bytes]] = []
     for number in range(first, first + count):
-        path.write_bytes(mutated(seeds, np.random.default_rng([seed, number])))
+        content = mutated(seeds, np.random.default_rng([seed, number]))
+        path.write_bytes(content)
         # Before it is read, so that a reader that dies is known by its input.
         print(json.dumps({"begun": number}), flush=True)
         began = time.perf_counter()
@@ -52,9 +58,13 @@ def main() -> None:
         except BaseException as error:
             outcome = f"fault: {type(error).__name__}: {error}"[:300]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        row = {"number": number, "outcome": outcome, "peak_mib": round(peak)}
-        print(json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}), flush=True)
-    del name
+        seconds = round(time.perf_counter() - began, 4)
+        row = {"number": number, "outcome": outcome, "peak_mib": round(peak), "seconds": seconds}
+        print(json.dumps(row), flush=True)
+        worst = sorted([*worst, (seconds, number, content)], reverse=True)[:_KEPT]
+    if len(sys.argv) > 6:
+        for _, number, content in worst:
+            (Path(sys.argv[6]) / f"{name}-{number}{reader.suffix}").write_bytes(content)
 
 
 if __name__ == "__main__":
