@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_modality_lut
 
 from imbalanceseg.dicom_tags import tag_numbers, tag_text
@@ -29,6 +30,9 @@ from imbalanceseg.reading import printable, quiet_readers, require_memory
 from imbalanceseg.slice_stack import Stack, resampled_stack, stack
 
 _NOT_IMAGES = {"SEG", "PR", "SR", "KO", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "PLAN"}
+
+
+_DEFERRED_BYTES = 256
 
 
 class SeriesDecision(UserWarning):
@@ -348,11 +352,34 @@ def _read_header(path: Path) -> pydicom.Dataset | None:
                 return None
         with quiet_readers():
             header = pydicom.dcmread(path, stop_before_pixels=True)
+            sound = bool(tag_text(header, "Modality")) and _ends_soundly(path, header)
     except Exception as error:  # a damaged file makes the parser raise almost anything
         raise _unreadable(path) from error
-    if not tag_text(header, "Modality"):
+    if not sound:
         raise _unreadable(path)
     return header
+
+
+def _ends_soundly(path: Path, header: pydicom.Dataset) -> bool:
+    """Whether what follows the pixels claims no more than the file holds.
+
+    GDCM takes as much memory as a damaged end claims. Where pixels are compressed, or nothing
+    follows them, nothing is looked at.
+    """
+    if header.file_meta.TransferSyntaxUID.is_compressed:
+        return True
+    whole = pydicom.dcmread(path, defer_size=_DEFERRED_BYTES)
+    pixels = whole.get_item("PixelData")
+    if not isinstance(pixels, RawDataElement):
+        return True
+    size = path.stat().st_size
+    # Not by their tags: those of a damaged end are any.
+    behind = (
+        element
+        for element in whole.values()
+        if isinstance(element, RawDataElement) and element.value_tell > pixels.value_tell
+    )
+    return all(element.value_tell + element.length <= size for element in behind)
 
 
 def _unreadable(path: Path) -> InputError:
