@@ -26,12 +26,17 @@ def quiet_readers() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(display)
 
 
-def require_memory(needed_bytes: int, name: str) -> None:
-    """Refuse an image that would not fit into the memory that is free.
+def require_memory(
+    needed_bytes: int,
+    name: str,
+    hint: str = "Crop or resample the image, or use a machine with more memory.",
+) -> None:
+    """Refuse voxels that would not fit into the memory that is free.
 
     Args:
-        needed_bytes: size of the voxels once read.
-        name: what is being read, for the message.
+        needed_bytes: size of the voxels once they are there.
+        name: what they are, for the message.
+        hint: what to do.
 
     Raises:
         InputError: ``image-too-large``.
@@ -43,7 +48,7 @@ def require_memory(needed_bytes: int, name: str) -> None:
         "image-too-large",
         f"{name} needs {needed_bytes / 2**30:.1f} GiB of memory, "
         f"of which {available / 2**30:.1f} GiB are free.",
-        "Crop or resample the image, or use a machine with more memory.",
+        hint,
     )
 
 

@@ -18,6 +18,8 @@ from imbalanceseg.planning.imbalance import Sampling, Share, WeightName
 from imbalanceseg.planning.plan import Preset
 from imbalanceseg.training.hard_samples import SPARSITIES
 
+_PatchSide = Annotated[int, Field(ge=1, le=1024)]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -341,8 +343,8 @@ class Recipe(_Frozen):
         None
     )
     intensity_range: tuple[float, float] | None = None
-    patch: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)] | None = None
-    batch: PositiveInt | None = None
+    patch: Annotated[tuple[_PatchSide, ...], Field(min_length=2, max_length=3)] | None = None
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
     gradient_clip: PositiveFloat = 12.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     iterations: PositiveInt | None = None

@@ -29,6 +29,7 @@ from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.planning.plan import Plan
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
+from imbalanceseg.reading import require_memory
 from imbalanceseg.training.build import (
     build_network,
     build_optimizer,
@@ -74,6 +75,7 @@ _MOST_WORKERS = 8
 _PATCHES_FOR_STATISTICS = 24
 _ROUNDING = 1e-9
 _SEEN_AT_ONCE = 4
+_PATCH_BYTES = 4 + 1 + 4 + 4
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,13 @@ class Trainer:
         self.state = self._begun()
         self.validated = int(self._share() * _VALIDATIONS)
         self.patch = training_patch(plan, recipe, self.state.network)
+        # Image, label, components and weight; a network takes many times that, but fits or is told.
+        voxels = (recipe.batch or plan.batch) * math.prod(self.patch)
+        require_memory(
+            _PATCH_BYTES * voxels,
+            f"A batch of patches of {' x '.join(map(str, self.patch))} voxels",
+            "Give the recipe a smaller patch or batch.",
+        )
         self.network = ranks.wrap(self.state.network)
         self.fast = recipe.precision == "auto" and not self._has_tiny_maps()
         loss = chosen_loss(plan, recipe)

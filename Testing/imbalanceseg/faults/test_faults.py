@@ -65,8 +65,10 @@ def test_killed_at_any_moment_leaves_the_old_or_the_new(
     assert sum(found["outcomes"].values()) == KILLS
     for outcome in found["outcomes"]:
         ended, version = outcome.split(", ")[:2]
-        assert ended == "signal 9"
+        # How many blocks a compressed file is written in varies by one with the time in it.
+        assert ended == "signal 9" or outcome == "done, new", outcome
         assert version in ("old", "new"), outcome
+    assert found["outcomes"].get("done, new", 0) < KILLS / 2
 
 
 @pytest.mark.parametrize("writer", WRITERS)

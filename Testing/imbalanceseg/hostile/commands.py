@@ -284,19 +284,19 @@ def _models(bench: Bench, path: Path, output: Path) -> Sequence[object]:
 
 
 COMMANDS: dict[str, Reader] = {
-    "segment": of_reader("nrrd", _segment),
-    "segment-nifti": of_reader("nifti", _segment),
-    "finetune": of_reader("annotation", _finetune),
-    "train": command(".yaml", _recipes, _train),
-    "plan": of_reader("nrrd", _plan),
-    "plan-labels": command(".nrrd", label_images(".nrrd"), _plan_labels),
-    "hard": of_reader("nrrd", _hard),
-    "evaluate": command(".nii", label_images(".nii"), _evaluate),
-    "dicom-seg": command(".nii", label_images(".nii"), _dicom_seg, "out.dcm"),
-    "dicom-seg-codes": of_reader("segments", _dicom_seg_codes, "out.dcm"),
-    "read-seg": of_reader("dicom-seg", _read_seg, "out.nrrd"),
-    "dicom-report": of_reader("dicom-seg", _dicom_report, "out.dcm"),
-    "series": of_reader("dicom", _series),
-    "models": of_reader("card", _models),
+    "run-segment": of_reader("nrrd", _segment),
+    "run-segment-nifti": of_reader("nifti", _segment),
+    "run-finetune": of_reader("annotation", _finetune),
+    "run-train": command(".yaml", _recipes, _train),
+    "run-plan": of_reader("nrrd", _plan),
+    "run-plan-labels": command(".nrrd", label_images(".nrrd"), _plan_labels),
+    "run-hard": of_reader("nrrd", _hard),
+    "run-evaluate": command(".nii", label_images(".nii"), _evaluate),
+    "run-dicom-seg": command(".nii", label_images(".nii"), _dicom_seg, "out.dcm"),
+    "run-dicom-seg-codes": of_reader("segments", _dicom_seg_codes, "out.dcm"),
+    "run-read-seg": of_reader("dicom-seg", _read_seg, "out.nrrd"),
+    "run-dicom-report": of_reader("dicom-seg", _dicom_report, "out.dcm"),
+    "run-series": of_reader("dicom", _series),
+    "run-models": of_reader("card", _models),
 }
 """By what is tried: a command, and which of its files is damaged."""
