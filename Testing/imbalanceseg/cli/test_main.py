@@ -167,7 +167,7 @@ def test_debug_shows_the_trace_wherever_it_stands(
 
 
 def test_debug_after_two_dashes_is_an_argument() -> None:
-    assert main_module._take_debug(["segment", "--", "--debug"]) == (
+    assert main_module._take(["segment", "--", "--debug"], "--debug") == (
         ["segment", "--", "--debug"],
         False,
     )

@@ -34,8 +34,8 @@ def test_every_input_ends_in_a_result_or_a_sentence(reader: str) -> None:
     found = run_campaign(reader, count)
     assert not found.faults
     assert sum(found.outcomes.values()) == count
-    # Changes are neither all harmless nor all deadly; some commands tell of every case in a table.
-    assert len(found.outcomes) > 1 or reader in ("run-hard", "run-series")
+    # Changes are neither all harmless nor all deadly; commands are tried too seldom to tell.
+    assert len(found.outcomes) > 1 or reader in COMMANDS
     assert found.slowest[0] < LIMIT_S
     assert found.peak_mib < PEAK_MIB
     print(f"{reader}: {dict(found.outcomes.most_common())}, {found.slowest}, {found.peak_mib} MiB")

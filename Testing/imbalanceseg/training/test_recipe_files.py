@@ -228,14 +228,14 @@ def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
             "patch: [16, 64, 64]",
             "patch:\n- 16\n- 64\n- x",
             17,
-            "patch item 3 is 'x'; allowed: a whole number above 0.",
+            "patch item 3 is 'x'; allowed: a whole number from 1 to 1024.",
         ),
         (
             "patch: [16, 64, 64]",
             "patch: [16]",
             14,
-            "patch is a list of 1; allowed: a list of 2 or 3, each item a whole number above 0 or "
-            "null.",
+            "patch is a list of 1; allowed: a list of 2 or 3, each item a whole number from 1 to "
+            "1024 or null.",
         ),
         (
             "name: unet2d5",
