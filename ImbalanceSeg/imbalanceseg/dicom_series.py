@@ -20,6 +20,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_modality_lut
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imbalanceseg.dicom_tags import tag_numbers, tag_text
 from imbalanceseg.errors import InputError
@@ -32,6 +33,7 @@ from imbalanceseg.slice_stack import Stack, resampled_stack, stack
 _NOT_IMAGES = {"SEG", "PR", "SR", "KO", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "PLAN"}
 
 
+_PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 _DEFERRED_BYTES = 256
 
 
@@ -363,10 +365,10 @@ def _read_header(path: Path) -> pydicom.Dataset | None:
 def _ends_soundly(path: Path, header: pydicom.Dataset) -> bool:
     """Whether what follows the pixels claims no more than the file holds.
 
-    GDCM takes as much memory as a damaged end claims. Where pixels are compressed, or nothing
-    follows them, nothing is looked at.
+    GDCM takes as much memory as a damaged end claims. Only where everything lies in the file as it
+    is, without compression, can its places be compared with the file's size.
     """
-    if header.file_meta.TransferSyntaxUID.is_compressed:
+    if header.file_meta.get("TransferSyntaxUID") not in _PLAIN_SYNTAXES:
         return True
     whole = pydicom.dcmread(path, defer_size=_DEFERRED_BYTES)
     pixels = whole.get_item("PixelData")

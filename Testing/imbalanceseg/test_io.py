@@ -18,6 +18,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from imbalanceseg import reading
 from imbalanceseg.dicom.series import write_dicom_series
@@ -484,6 +485,32 @@ def test_a_cut_slice_is_refused(tmp_path: Path, share: float) -> None:
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
     refusal(InputError, lambda: read_image(folder))
+
+
+def test_what_follows_the_pixels_may_be_padding_and_claims_no_more_than_there_is(
+    tmp_path: Path,
+) -> None:
+    folder = series(tmp_path / "dicom")
+    before = sitk.GetArrayFromImage(read_image(folder))
+    path = folder / "IM0004.dcm"
+    raw = path.read_bytes()
+    padding = b"\xfc\xff\xfc\xffOB\0\0\x04\0\0\0\0\0\0\0"
+    path.write_bytes(raw + padding)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(folder)), before)
+    # An element that claims 2.5 GB, as in the corpus of damaged files.
+    path.write_bytes(raw + b"\x7e\x1e\x95\xc2OB\0\0\xfc\xff\xff\x94" + b"\0" * 600)
+    assert refusal(InputError, lambda: read_image(folder)).code == "dicom-unreadable"
+
+
+def test_places_in_a_deflated_file_are_not_compared_with_its_size(tmp_path: Path) -> None:
+    folder = series(tmp_path / "dicom")
+    before = sitk.GetArrayFromImage(read_image(folder))
+    path = folder / "IM0004.dcm"
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.DataSetTrailingPadding = bytes(2000)
+    header.save_as(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(folder)), before)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

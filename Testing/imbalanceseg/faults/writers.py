@@ -144,12 +144,15 @@ def overview_writer() -> Writer:
     """The picture of a result."""
     from PIL import Image
 
-    from imbalanceseg.atomic import atomic_path
+    from imbalanceseg.inference.segmentation import Segmentation
+    from imbalanceseg.models.bundle import load_model
+    from imbalanceseg.session import _write_overview
+
+    model = load_model("lesion")
 
     def write(folder: Path, version: int) -> None:
-        pixels = np.random.default_rng(version).integers(0, 255, (200, 300, 3)).astype(np.uint8)
-        with atomic_path(folder / "overview.png") as path:
-            Image.fromarray(pixels).save(path)
+        result = Segmentation(labels(version), (LESION,), "lesion", "1")
+        _write_overview(scan(0), result, model, folder / "overview.png")
 
     def read(folder: Path) -> object:
         with Image.open(folder / "overview.png") as picture:
