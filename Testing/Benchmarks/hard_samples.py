@@ -37,6 +37,7 @@ from imbalanceseg.training.train import read_run, start_run, train
 from imbalanceseg.training.validation import case_probability, dice_by_class, labels_of
 
 RECIPE: dict[str, Any] = {
+    "network": {"name": "plan", "width": 0.375},
     "supervision": {"kind": "output"},
     "optimizer": {"name": "adamw", "learning_rate": 2e-3, "weight_decay": 1e-4},
     "schedule": {"name": "cosine", "warmup": 30},
