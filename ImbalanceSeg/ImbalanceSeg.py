@@ -16,6 +16,7 @@ from slicer.ScriptedLoadableModule import (
 from ImbalanceSegLib.Engine.EngineSettings import EngineSettings
 from ImbalanceSegLib.Engine.SlicerEngine import engineOfThisSlicer
 from ImbalanceSegLib.Logic.AnnotationLogic import AnnotationLogic
+from ImbalanceSegLib.Logic.ArchiveLogic import ArchiveLogic
 from ImbalanceSegLib.Logic.CorrectionLogic import CorrectionLogic
 from ImbalanceSegLib.Logic.ExportLogic import ExportLogic
 from ImbalanceSegLib.Logic.MapDisplay import MapDisplay
@@ -111,6 +112,7 @@ class ImbalanceSegLogic(ScriptedLoadableModuleLogic):
         maps: shows heat maps in the views.
         navigation: shows slices in the views.
         export: writes DICOM Segmentations, labels and reports.
+        archive: finds scans in a PACS and gets them.
     """
 
     def __init__(self):
@@ -124,6 +126,7 @@ class ImbalanceSegLogic(ScriptedLoadableModuleLogic):
         self.maps = MapDisplay()
         self.navigation = SliceNavigation()
         self.export = ExportLogic(self.link)
+        self.archive = ArchiveLogic(self.link)
 
     @property
     def hasViews(self):

@@ -13,6 +13,7 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -28,6 +29,11 @@ from PySide6 import QtGui, QtWidgets  # noqa: E402
 
 _WIDTH = 400
 _SECTIONS = ("segment", "look", "correct", "export", "advanced")
+_SERIES = (
+    ("20260131", "CT", "Thorax 1.25 B60f", 248),
+    ("20260131", "CT", "Thorax 5.0 B30f", 62),
+    ("20251114", "SEG", "Airway tree", 1),
+)
 _DARK = {
     "Window": "#323232",
     "WindowText": "#f0f0f0",
@@ -177,10 +183,23 @@ def draw(pictures: Pictures, ui: Any, panel: Any, logic: Any, node: Any) -> None
     pictures.open("export")
     ui.exportTargetSelector.currentIndex = 2
     ui.exportUrlEdit.text = "https://pacs.example.org/dicom-web"
+    ui.archiveCollapsibleButton.collapsed = False
+    ui.patientIDEdit.text = "4711"
+    ui.findScansButton.click()
+    logic.activity.succeed([remoteSeries(*about) for about in _SERIES])
+    ui.scanList.setCurrentRow(0)
     pictures.take("8_export")
+    ui.archiveCollapsibleButton.collapsed = True
     pictures.open("advanced")
     ui.enginePlaceSelector.currentIndex = 1
     pictures.take("9_advanced")
+
+
+def remoteSeries(date: str, modality: str, description: str, instances: int) -> Any:
+    """A series as a PACS tells of it."""
+    return SimpleNamespace(
+        date=date, modality=modality, description=description, instances=instances
+    )
 
 
 def scan() -> Any:

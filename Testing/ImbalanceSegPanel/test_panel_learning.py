@@ -1,9 +1,11 @@
-"""The panel is wired to the logic: suggestions, adaptation and export.
+"""The panel is wired to the logic: suggestions, adaptation, export and scans of the PACS.
 
 On stand-ins for the application's widgets, so this says nothing of how those behave.
 """
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 from panel_harness.person import doubleClicked, pressed
@@ -159,3 +161,69 @@ class TestExport:
         world.qt.QFileDialog.answer = ""
         pressed(ui.saveNrrdButton)
         assert len(logic.called("saveNrrd")) == 1
+
+
+class TestArchive:
+    SCAN = SimpleNamespace(
+        date="20260131", modality="CT", description="Thorax 1.25", instances=248, series_uid="1.2"
+    )
+    NEXT = SimpleNamespace(
+        date="", modality="SEG", description="", instances=None, series_uid="1.3"
+    )
+
+    @pytest.fixture
+    def pacs(self, ui):
+        from ImbalanceSegLib.Logic.DicomTargets.Dicomweb import Dicomweb
+
+        ui.exportTargetSelector.currentIndex = 2
+        ui.exportUrlEdit.text = "https://pacs.example.org/dicom-web"
+        return Dicomweb("https://pacs.example.org/dicom-web")
+
+    def test_partShowsWhereAPacsIsChosen(self, ui):
+        for index, hidden in ((0, True), (1, True), (2, False), (3, False)):
+            ui.exportTargetSelector.currentIndex = index
+            assert ui.archiveCollapsibleButton.isHidden() == hidden
+
+    def test_findAndGet(self, ui, logic, pacs, world, widget):
+        assert not ui.getScanButton.enabled
+        ui.patientIDEdit.text = "12*"
+        pressed(ui.findScansButton)
+        assert logic.called("find") == [((pacs, "12*"), {})]
+        assert ui.findScansButton.text == "Cancel"
+        logic.activity.succeed([self.SCAN, self.NEXT])
+        assert ui.exportStatusLabel.text == "2 series found."
+        texts = [ui.scanList.item(row).text() for row in range(2)]
+        assert texts == ["2026-01-31  CT  Thorax 1.25  (248 images)", "SEG  (no description)"]
+        assert ui.getScanButton.toolTip == "Select a scan in the list first."
+        ui.scanList.setCurrentRow(0)
+        pressed(ui.getScanButton)
+        assert logic.called("get") == [((pacs, self.SCAN), {})]
+        logic.activity.tell("get", 3, 248)
+        assert ui.exportStatusLabel.text == "Fetching the scan: image 3 of 248."
+        node = world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT of the PACS")
+        logic.activity.succeed(node)
+        assert widget.panel.volumeNode is node
+        assert ui.exportStatusLabel.text == "'CT of the PACS' is loaded and selected."
+
+    def test_nothingFoundAndWhyNot(self, ui, logic, pacs, widget):
+        pressed(ui.findScansButton)
+        logic.activity.succeed([])
+        assert ui.exportStatusLabel.text == "The PACS has no such series."
+        logic.archive.problem = "Enter the ID of the patient."
+        widget.panel.refresh()
+        assert not ui.findScansButton.enabled
+        assert ui.findScansButton.toolTip == "Enter the ID of the patient."
+
+    def test_longListIsCut(self, ui, logic, pacs):
+        pressed(ui.findScansButton)
+        logic.activity.succeed([self.SCAN] * 201)
+        assert ui.scanList.count == 200
+        assert "201 series found; the newest 200" in ui.exportStatusLabel.text
+
+    def test_doubleClickGets(self, ui, logic, pacs):
+        pressed(ui.findScansButton)
+        logic.activity.succeed([self.SCAN])
+        doubleClicked(ui.scanList, 0)
+        assert logic.called("get")
+        pressed(ui.getScanButton)
+        assert logic.activity.isOver

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-KINDS = ("", "segment", "adapt", "click", "suggest", "export", "connect", "install")
+KINDS = ("", "segment", "adapt", "click", "suggest", "export", "find", "get", "connect", "install")
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def ready(world):
         confirmedSelected=True,
         undoes="adapt",
         adapted=True,
+        scanSelected=True,
     )
 
 
@@ -79,7 +80,7 @@ def test_emptySceneOffersNothingButTheEngine(state):
 
     facts = PanelFacts(segmentProblem="Select the volume to segment.")
     states = state.controlStates(facts)
-    assert enabled(states) == {"testEngineButton", "installButton"}
+    assert enabled(states) == {"findScansButton", "testEngineButton", "installButton"}
     assert states["segmentButton"].toolTip == "Select the volume to segment."
     assert states["adaptButton"].toolTip == "There is no result yet. Press Segment first."
 
@@ -93,6 +94,8 @@ def test_oneWorkAtATime(state, ready, kind):
         "wrongButton": "click",
         "suggestButton": "suggest",
         "exportButton": "export",
+        "findScansButton": "find",
+        "getScanButton": "get",
         "undoButton": "",
         "keepModelButton": "",
         "testEngineButton": "connect",
@@ -134,6 +137,8 @@ def test_undoSaysWhatItTakesBack(state, ready, undoes, text):
         ({"serverProblem": "No address."}, {"testEngineButton"}),
         ({"exportProblem": "No series."}, {"exportButton"}),
         ({"targetProblem": "No folder."}, {"exportButton"}),
+        ({"findProblem": "No patient."}, {"findScansButton"}),
+        ({"scanSelected": False}, {"getScanButton"}),
         ({"resultProblem": "Gone."}, {"adaptButton"}),
         ({"baseProblem": "Gone."}, {"missedButton", "wrongButton", "suggestButton"}),
         (

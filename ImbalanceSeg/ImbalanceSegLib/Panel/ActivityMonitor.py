@@ -12,6 +12,7 @@ from imbalanceseg.progress import ProgressEvent
 from ImbalanceSegLib.Panel.StageWords import wordsOfProgress, wordsOfQuiet, wordsOfStart
 
 _TICK_MSEC = 1000
+_OF_EXPORT = ("export", "find", "get")
 
 
 class ActivityMonitor:
@@ -124,7 +125,7 @@ class ActivityMonitor:
     def _labelOf(self, kind: str) -> Any:
         if kind == "segment":
             return self._ui.segmentStatusLabel
-        if kind == "export":
+        if kind in _OF_EXPORT:
             return self._ui.exportStatusLabel
         if kind in ("connect", "install"):
             return self._ui.engineStatusLabel
@@ -133,7 +134,7 @@ class ActivityMonitor:
     def _bar(self) -> Any:
         if self._kind == "segment":
             return self._ui.segmentProgressBar
-        if self._kind == "export":
+        if self._kind in _OF_EXPORT:
             return self._ui.exportProgressBar
         if self._kind in ("connect", "install"):
             return None

@@ -1,10 +1,10 @@
-"""Section "Export": the result as DICOM Segmentation, labels and report."""
+"""Section "Export": the result as DICOM Segmentation, labels and report; scans of the PACS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -16,18 +16,32 @@ from ImbalanceSegLib.Logic.DicomTargets.DicomNode import DicomNode
 from ImbalanceSegLib.Logic.DicomTargets.DicomTarget import DicomTarget
 from ImbalanceSegLib.Logic.DicomTargets.Dicomweb import Dicomweb
 from ImbalanceSegLib.Logic.DicomTargets.Folder import Folder
+from ImbalanceSegLib.Panel.ArchivePart import ArchivePart
 from ImbalanceSegLib.Panel.PanelSection import PanelSection
+
+if TYPE_CHECKING:
+    from ImbalanceSegLib.Logic.DicomTargets.DicomArchive import DicomArchive
+    from ImbalanceSegLib.Panel.Panel import Panel
 
 _DATABASE, _FOLDER, _DICOMWEB, _NODE = range(4)
 _KEPT = "ImbalanceSeg/Export/"
 
 
 class ExportSection(PanelSection):
-    """Section "Export": the result as DICOM Segmentation, labels and report."""
+    """Section "Export": the result as DICOM Segmentation, labels and report; scans of the PACS.
+
+    Attributes:
+        archive: finds scans in the PACS and gets them.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self.archive = ArchivePart(panel)
 
     def setup(self) -> None:
         """Connect the widgets, and fill in what was exported to last."""
         ui = self.ui
+        self.archive.setup()
         ui.exportTargetSelector.addItems(
             [_("DICOM database"), _("Folder"), _("PACS (DICOMweb)"), _("PACS (C-STORE)")]
         )
@@ -49,6 +63,7 @@ class ExportSection(PanelSection):
         self.ui.exportFolderFields.setVisible(chosen == _FOLDER)
         self.ui.exportDicomwebFields.setVisible(chosen == _DICOMWEB)
         self.ui.exportNodeFields.setVisible(chosen == _NODE)
+        self.archive.update()
 
     @property
     def target(self) -> DicomTarget:
@@ -70,13 +85,19 @@ class ExportSection(PanelSection):
             )
         return Database()
 
+    @property
+    def archiveTarget(self) -> DicomArchive | None:
+        """The PACS that is chosen as a target; None for another target."""
+        target = self.target
+        return target if isinstance(target, (Dicomweb, DicomNode)) else None
+
     def _onChanged(self, value: Any) -> None:
         self.panel.show()
 
     def _onExport(self) -> None:
         if self.panel.cancelOf("export"):
             return
-        self._keep()
+        self.keepTarget()
         node, target = self.panel.segmentationNode, self.target
         self.panel.start(
             "export",
@@ -108,16 +129,8 @@ class ExportSection(PanelSection):
         if path is not None:
             self.panel.monitor.say("export", _("Saved as {path}.").format(path=path))
 
-    def _restore(self) -> None:
-        settings, ui = slicer.app.userSettings(), self.ui
-        ui.exportTargetSelector.currentIndex = _number(settings.value(_KEPT + "target"), _DATABASE)
-        ui.exportFolderEdit.currentPath = settings.value(_KEPT + "folder") or ""
-        ui.exportUrlEdit.text = settings.value(_KEPT + "url") or ""
-        ui.exportHostEdit.text = settings.value(_KEPT + "host") or ""
-        ui.exportPortSpinBox.value = _number(settings.value(_KEPT + "port"), 104)
-        ui.exportAETitleEdit.text = settings.value(_KEPT + "aeTitle") or ""
-
-    def _keep(self) -> None:
+    def keepTarget(self) -> None:
+        """Fill in the same target the next time; tokens are not kept."""
         settings, ui = slicer.app.userSettings(), self.ui
         for name, value in {
             "target": str(ui.exportTargetSelector.currentIndex),
@@ -128,6 +141,15 @@ class ExportSection(PanelSection):
             "aeTitle": ui.exportAETitleEdit.text,
         }.items():
             settings.setValue(_KEPT + name, value)
+
+    def _restore(self) -> None:
+        settings, ui = slicer.app.userSettings(), self.ui
+        ui.exportTargetSelector.currentIndex = _number(settings.value(_KEPT + "target"), _DATABASE)
+        ui.exportFolderEdit.currentPath = settings.value(_KEPT + "folder") or ""
+        ui.exportUrlEdit.text = settings.value(_KEPT + "url") or ""
+        ui.exportHostEdit.text = settings.value(_KEPT + "host") or ""
+        ui.exportPortSpinBox.value = _number(settings.value(_KEPT + "port"), 104)
+        ui.exportAETitleEdit.text = settings.value(_KEPT + "aeTitle") or ""
 
 
 def _number(text: Any, default: int) -> int:

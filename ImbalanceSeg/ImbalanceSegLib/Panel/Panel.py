@@ -231,6 +231,8 @@ class Panel(VTKObservationMixin):
             adapted=facts.adapted,
             exportProblem=facts.exportProblem,
             targetProblem=self.export.target.whyNot(),
+            findProblem=self.export.archive.whyNotFind,
+            scanSelected=self.export.archive.selected is not None,
             isServer=not advanced.settings.isLocal,
             serverProblem=advanced.serverProblem,
         )

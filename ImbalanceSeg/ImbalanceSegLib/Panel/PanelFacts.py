@@ -25,6 +25,8 @@ class PanelFacts:
         adapted: whether the model behind the result was adapted.
         exportProblem: why there cannot be a DICOM Segmentation; empty when there can.
         targetProblem: what the export target lacks; empty when nothing.
+        findProblem: why the PACS cannot be searched; empty when it can.
+        scanSelected: whether a scan of the PACS is selected in the list.
         isServer: whether the engine runs on a server.
         serverProblem: what the address of the server lacks; empty when nothing.
     """
@@ -44,5 +46,7 @@ class PanelFacts:
     adapted: bool = False
     exportProblem: str = ""
     targetProblem: str = ""
+    findProblem: str = ""
+    scanSelected: bool = False
     isServer: bool = False
     serverProblem: str = ""

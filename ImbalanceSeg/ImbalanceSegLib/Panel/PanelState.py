@@ -33,6 +33,7 @@ def controlStates(facts: PanelFacts) -> dict[str, ControlState]:
         **_clickStates(facts),
         **_learnStates(facts),
         **_exportStates(facts),
+        **_archiveStates(facts),
         **_advancedStates(facts),
     }
 
@@ -47,6 +48,8 @@ def whyBusy(activity: str) -> str:
         "click": _("The last click is being worked on. Wait a moment."),
         "suggest": _("The best slices are being looked for. Wait, or press Cancel."),
         "export": _("An export is running. Wait, or press Cancel."),
+        "find": _("The PACS is being searched. Wait, or press Cancel."),
+        "get": _("A scan is being fetched. Wait, or press Cancel."),
         "connect": _("The engine is being asked. Wait, or press Cancel."),
         "install": _("Packages are being installed. Wait until that is done."),
     }[activity]
@@ -217,6 +220,28 @@ def _exportStates(facts: PanelFacts) -> dict[str, ControlState]:
             _("Save what was done and with which model."), _noSegments(facts)
         ),
     }
+
+
+def _archiveStates(facts: PanelFacts) -> dict[str, ControlState]:
+    busy = whyBusy(facts.activity)
+    find = _state(
+        _("Look for the scans of this patient in the PACS."),
+        busy,
+        facts.findProblem,
+        text=_("Find scans"),
+    )
+    get = _state(
+        _("Fetch the selected scan into the DICOM database, and load it."),
+        _noScene(facts),
+        busy,
+        _unless(facts.scanSelected, _("Select a scan in the list first.")),
+        text=_("Get scan"),
+    )
+    if facts.activity == "find":
+        find = _state(_("Stop looking."), text=_("Cancel"))
+    if facts.activity == "get":
+        get = _state(_("Stop fetching; what has arrived is kept."), text=_("Cancel"))
+    return {"findScansButton": find, "getScanButton": get}
 
 
 def _advancedStates(facts: PanelFacts) -> dict[str, ControlState]:

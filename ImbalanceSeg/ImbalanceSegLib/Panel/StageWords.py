@@ -18,6 +18,8 @@ def wordsOfStart(kind: str) -> str:
         "click": _("Looking around the point..."),
         "suggest": _("Looking for the best slices..."),
         "export": _("Exporting..."),
+        "find": _("Asking the PACS..."),
+        "get": _("Asking the PACS..."),
         "keep": _("Fetching the model..."),
         "connect": _("Asking the engine..."),
         "install": _("Looking for what is missing..."),
@@ -37,9 +39,14 @@ def wordsOfProgress(event: ProgressEvent) -> str:
         "tiles": _("Looking through the volume"),
         "restore": _("Placing the result on the volume"),
         "write": _("Fetching the result"),
+        "get": _("Fetching the scan"),
     }.get(event.stage)
     if words is None:
         return event.message or event.stage
+    if event.total > 1 and event.stage == "get":
+        return _("{stage}: image {done} of {total}.").format(
+            stage=words, done=event.done, total=event.total
+        )
     if event.total > 1 and event.stage == "tiles":
         return _("{stage}: part {done} of {total}.").format(
             stage=words, done=event.done, total=event.total

@@ -41,7 +41,7 @@ class EngineClient:
 
     def __init__(self, connection: Connection | None, engine: LocalEngine | None) -> None:
         self._line = Line(connection, engine)
-        self._sender = Sender(self._line, self._tell)
+        self._sender = Sender(self._line, self.tell)
         self._deliveries: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._tasks: list[EngineTask] = []
 
@@ -285,16 +285,30 @@ class EngineClient:
         self,
         work: Callable[[EngineTask], Any],
         on_done: Callable[[EngineTask], None] | None = None,
+        on_event: EventCallback | None = None,
     ) -> EngineTask:
         """Do something of one's own in a thread, with the manners of a task.
 
         Args:
             work: receives the task; what it returns becomes its result, and an
                 :class:`~imbalanceseg.errors.ImbalanceSegError` its error. It should call
-                :meth:`EngineTask.require_wanted` now and then.
+                :meth:`EngineTask.require_wanted` or :meth:`tell` now and then.
             on_done: receives the task.
+            on_event: receives what the work tells.
         """
-        return self._begin(work, None, on_done)
+        return self._begin(work, on_event, on_done)
+
+    def tell(self, task: EngineTask, event: ProgressEvent) -> None:
+        """Deliver an event of a task, from the thread that works on it.
+
+        Raises:
+            Cancelled: nobody wants it any more.
+        """
+        task.heard()
+        task.require_wanted()
+        if task.on_event is not None:
+            tell = task.on_event
+            self._deliveries.put(lambda: tell(event))
 
     def cancel(self, task: EngineTask) -> None:
         """Stop a task; it ends with the error :class:`~imbalanceseg.errors.Cancelled`."""
@@ -327,7 +341,7 @@ class EngineClient:
         parameters = {**options, **asked}
         run = JobRun(
             self._line,
-            self._tell,
+            self.tell,
             self._deliveries.put,
             kind,
             scan,
@@ -341,7 +355,7 @@ class EngineClient:
     def _download(self, task: EngineTask, path: str, stream: IO[bytes]) -> None:
         def told(size: int) -> None:
             self._line.heard()
-            self._tell(task, ProgressEvent("download", size, 0))
+            self.tell(task, ProgressEvent("download", size, 0))
 
         self._line.reached(task, lambda c: c.download(path, stream, MOST_BYTES, told))
 
@@ -370,13 +384,6 @@ class EngineClient:
         self._deliveries.put(task.tell_end)
         task.end(result, error)
         self._tasks.remove(task)
-
-    def _tell(self, task: EngineTask, event: ProgressEvent) -> None:
-        task.heard()
-        task.require_wanted()
-        if task.on_event is not None:
-            tell = task.on_event
-            self._deliveries.put(lambda: tell(event))
 
 
 def _sent(

@@ -85,6 +85,12 @@ class FakeLogic:
             showMaps=self._recorder("showMaps"), hide=self._recorder("hide")
         )
         self.navigation = SimpleNamespace(jumpTo=self._recorder("jumpTo", "Green"))
+        self.archive = SimpleNamespace(
+            problem="",
+            whyNotFind=lambda archive, patientID: self.archive.problem,
+            startFind=self._starter("find"),
+            startGet=self._starter("get"),
+        )
         self.export = SimpleNamespace(
             problem="",
             whyNoDicomSeg=lambda node: self.export.problem,

@@ -1,13 +1,20 @@
-"""An archive that is reached by C-STORE."""
+"""An archive that is reached by DIMSE."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from slicer.i18n import tr as _
+
+from imbalanceseg.client import EngineError
+from imbalanceseg.errors import DependencyError
+
+if TYPE_CHECKING:
+    from imbalanceseg.dicom.archive import Archive
 
 _LONGEST_AE_TITLE = 16
 _HIGHEST_PORT = 65535
@@ -15,7 +22,7 @@ _HIGHEST_PORT = 65535
 
 @dataclass(frozen=True)
 class DicomNode:
-    """An archive that is reached by C-STORE, with the sender of the application's DICOM module.
+    """An archive that is reached by DIMSE; files go by the sender of the application's DICOM part.
 
     Attributes:
         host: name or address of the archive.
@@ -75,6 +82,24 @@ class DicomNode:
             except (UserWarning, OSError) as error:
                 raise RuntimeError(self._notSent()) from error
         return f"{self.aeTitle.strip()} ({self.host.strip()})"
+
+    def open(self) -> Archive:
+        """The engine's way to it (C-FIND and C-GET), to find and get scans; nothing is sent yet.
+
+        Raises:
+            EngineError: the application lacks pynetdicom.
+        """
+        from imbalanceseg.dicom.archive_address import open_archive
+
+        title, host = quote(self.aeTitle.strip(), safe=""), self.host.strip()
+        try:
+            return open_archive(f"dicom://{title}@{host}:{int(self.port)}")
+        except DependencyError as error:
+            raise EngineError(
+                "dimse-missing",
+                _("This application cannot ask a PACS by C-FIND: it lacks pynetdicom."),
+                _("Use DICOMweb, or Query/Retrieve of the DICOM module."),
+            ) from error
 
     def _notSent(self) -> str:
         return _(

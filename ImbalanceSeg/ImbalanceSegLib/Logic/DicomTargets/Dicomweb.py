@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from imbalanceseg.dicom.archive import Archive
 
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_OF_SILENCE = 120.0
@@ -18,7 +22,7 @@ _FAILURE_REASON = "00081197"
 
 @dataclass(frozen=True)
 class Dicomweb:
-    """An archive that is reached by DICOMweb (STOW-RS).
+    """An archive that is reached by DICOMweb.
 
     Attributes:
         url: base address of the service, such as ``https://pacs.hospital.org/dicom-web``.
@@ -91,6 +95,17 @@ class Dicomweb:
             raise RuntimeError(self._unreachable()) from error
         self._requireStored(response.status_code, response.content)
         return self._host
+
+    def open(self) -> Archive:
+        """The engine's way to it, to find and get scans; nothing is sent yet.
+
+        Raises:
+            ImbalanceSegError: the token would travel unprotected, or the certificate is unusable.
+        """
+        from imbalanceseg.dicom.archive_address import Entrance, open_archive
+
+        authorities = Path(self.certificate) if self.certificate else None
+        return open_archive(self.url.strip(), Entrance(self.token, authorities))
 
     @property
     def _host(self) -> str:
