@@ -62,7 +62,7 @@ RECIPE: dict[str, Any] = {
     "ema": 0.99,
     "judge_mirrored": False,
 }
-_PATCH = {"hippocampus": [40, 56], "chest": [96, 96]}
+_PATCH = {"hippocampus": [40, 56], "chest": [64, 64]}
 _CLASSES = {"hippocampus": ("anterior", "posterior"), "chest": ("lung", "airway")}
 _DESCRIBED = {"channel_names": {"0": "MR"}, "labels": {"0": "background", "1": "a", "2": "b"}}
 _CHESTS, _JUDGING_CHESTS = range(24), range(100, 106)
