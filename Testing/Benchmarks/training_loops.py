@@ -173,7 +173,8 @@ def our_loop(work: Path, precision: str, device: str) -> Step:
     from imbalanceseg.training.distributed import Ranks
     from imbalanceseg.training.prefetch import Prefetcher
     from imbalanceseg.training.schedule import Budget
-    from imbalanceseg.training.trainer import Split, Trainer
+    from imbalanceseg.training.split import Split
+    from imbalanceseg.training.trainer import Trainer
 
     plan, recipe = described(work)
     recipe = recipe.model_copy(update={"precision": precision})

@@ -28,9 +28,10 @@ from imbalanceseg.training.recipe import (
     Schedule,
 )
 from imbalanceseg.training.schedule import Budget
+from imbalanceseg.training.split import Split
 from imbalanceseg.training.study_figures import judged
 from imbalanceseg.training.study_sets import PreparedSet, StudySet, prepared_set
-from imbalanceseg.training.trainer import Split, Trainer
+from imbalanceseg.training.trainer import Trainer
 
 LOSSES = {
     "ce": LossChoice(name="ce"),

@@ -158,8 +158,9 @@ class PatchSource:
         self.case_weights: dict[str, float] = {}
         self.importances: dict[str, float] = {}
         self._cases = list(cases)
+        self.patch = tuple(patch)
         self._patch = np.array(patch)
-        self._sampling = sampling
+        self.sampling = sampling
         self._augmentation = augmentation
         self._spacing_mm = tuple(spacing_mm)
         self._in_plane = stays_in_plane(patch, anisotropic)
@@ -254,7 +255,7 @@ class PatchSource:
     def _place(self, draw: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
         """Number of a case and where the patch starts in it, below 0 in a case that is smaller."""
         kinds = ("foreground", "instance", "annotated", "hard_skeleton")
-        shares = np.cumsum([getattr(self._sampling, kind) for kind in kinds])
+        shares = np.cumsum([getattr(self.sampling, kind) for kind in kinds])
         chosen = int(np.searchsorted(shares, draw.random(), side="right"))
         kind = kinds[chosen] if chosen < len(kinds) else "anywhere"
         counts = np.array([len(numbers) for numbers in self._numbers.get(kind, ())])

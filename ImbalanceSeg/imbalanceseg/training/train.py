@@ -38,7 +38,8 @@ from imbalanceseg.training.made_set import MADE, make_set
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
-from imbalanceseg.training.trainer import Split, Trainer
+from imbalanceseg.training.split import Split
+from imbalanceseg.training.trainer import Trainer
 from imbalanceseg.training.weight_maps import weigh_cases
 
 DEFAULT_MINUTES = 40.0

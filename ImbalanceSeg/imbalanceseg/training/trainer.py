@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,11 +22,9 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
-from imbalanceseg.inference.pruning import pruned_copy
 from imbalanceseg.networks.blocks import FixedNorm, set_statistics
 from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.planning.plan import Plan
-from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.progress import ProgressCallback, ProgressEvent
 from imbalanceseg.reading import require_memory
 from imbalanceseg.training.build import (
@@ -45,23 +42,17 @@ from imbalanceseg.training.checkpoint import (
     save_weights,
 )
 from imbalanceseg.training.distributed import Ranks
-from imbalanceseg.training.hard_samples import disagreement, sample_weights
-from imbalanceseg.training.hard_skeleton import missed_centreline
+from imbalanceseg.training.hard_looks import HardLooks
 from imbalanceseg.training.learning_of import learning_of
 from imbalanceseg.training.log import TrainingLog
 from imbalanceseg.training.patches import PatchBatch, PatchPair, PatchSource
 from imbalanceseg.training.prefetch import Prefetcher
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget, learning_rate
+from imbalanceseg.training.split import Split
 from imbalanceseg.training.supervision import StepLoss
 from imbalanceseg.training.unlabelled import Step, average_into
-from imbalanceseg.training.validation import (
-    case_probability,
-    labels_of,
-    mean_by_class,
-    mean_dice,
-    validate,
-)
+from imbalanceseg.training.validation import mean_by_class, mean_dice, validate
 from imbalanceseg.training.weight_gradients import fast_weight_gradients
 
 Batches = Prefetcher[tuple[PatchBatch, PatchPair | None]]
@@ -73,24 +64,7 @@ _VALIDATIONS = 40
 _CHECKPOINT_SECONDS = 120.0
 _MOST_WORKERS = 8
 _PATCHES_FOR_STATISTICS = 24
-_ROUNDING = 1e-9
-_SEEN_AT_ONCE = 4
 _PATCH_BYTES = 4 + 1 + 4 + 4
-
-
-@dataclass(frozen=True)
-class Split:
-    """Cases of one training.
-
-    Attributes:
-        training: learned from.
-        validation: judged on; may be empty, then the last weights are kept.
-        unlabelled: learned from as the recipe says; may be empty.
-    """
-
-    training: Sequence[PreparedCase]
-    validation: Sequence[PreparedCase]
-    unlabelled: Sequence[PreparedCase] = ()
 
 
 class Trainer:
@@ -150,9 +124,8 @@ class Trainer:
             seed,
             loss.weight,
         )
-        self.source.hard_places = self.state.hard_places
         self.pairs = self._unlabelled_source()
-        self._attend()
+        self.looks = HardLooks(self.state, recipe, split, self.source, self.pairs, device)
         if self.standing.iteration == 0:
             self._set_statistics()
         self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
@@ -198,8 +171,8 @@ class Trainer:
         workers = self._workers()
         with kept_memory(), Prefetcher(self._batch, workers) as batches, self.log:
             while not self.standing.ended:
-                self._look_for_hard_places(batches)
-                self._look_for_hard_cases(batches)
+                if self.looks.look(self._share()):
+                    batches.forget()
                 recent.append(self._fitting_step(batches))
                 self.standing.iteration += 1
                 seconds = self.ranks.agree([before + time.monotonic() - started])[0]
@@ -414,62 +387,6 @@ class Trainer:
             save_checkpoint(self.state, self.folder / CHECKPOINT)
         self.ranks.wait()
 
-    def _look_for_hard_places(self, batches: Batches) -> None:
-        sampling = self.recipe.sampling or self.plan.sampling
-        iteration, every = self.standing.iteration, self.recipe.hard_skeleton_every
-        if not sampling.hard_skeleton or iteration == 0 or iteration % every:
-            return
-        network, found = self.state.average, {}
-        network.eval()
-        # Of an image that is only known to show something no centreline is known.
-        for case in (one for one in self.split.training if one.shows is None):
-            tile = look_tile(network, case.shape, self.patch)
-            predicted = labels_of(case_probability([network], case, tile, self.device))
-            found[case.name] = missed_centreline(case.label(), predicted)
-        self.state.network.train()
-        self.state.hard_places = self.source.hard_places = found
-        batches.forget()
-
-    def _look_for_hard_cases(self, batches: Batches) -> None:
-        hard, standing = self.recipe.attended, self.standing
-        if hard is None or self._share() < hard.after + standing.looks * hard.every - _ROUNDING:
-            return
-        network = self.state.average
-        network.eval()
-        copies = [pruned_copy(network, sparsity) for sparsity in hard.sparsities]
-        standing.case_weights = self._weights_of(self.split.training, copies, hard.strength)
-        if self.pairs is not None:
-            standing.unlabelled_weights = self._weights_of(
-                self.split.unlabelled, copies, hard.strength
-            )
-        self.state.network.train()
-        standing.looks += 1
-        self._attend()
-        batches.forget()
-
-    def _weights_of(
-        self, cases: Sequence[PreparedCase], copies: Sequence[nn.Module], strength: float
-    ) -> dict[str, float]:
-        found = []
-        for case in cases:
-            dense, *weakened = (
-                labels_of(case_probability([one], case, self.patch, self.device))
-                for one in (self.state.average, *copies)
-            )
-            found.append(disagreement(dense, weakened))
-        weights = sample_weights(found, strength).tolist()
-        return dict(zip([case.name for case in cases], weights, strict=True))
-
-    def _attend(self) -> None:
-        """Let patches be drawn, or count, by how hard their cases were found."""
-        hard, weights = self.recipe.attended, self.standing.case_weights
-        if hard is not None and hard.use in ("sampling", "both"):
-            self.source.case_weights = weights
-        if hard is not None and hard.use in ("loss", "both"):
-            self.source.importances = weights
-        if hard is not None and self.pairs is not None:
-            self.pairs.importances = self.standing.unlabelled_weights
-
     def _tell(self) -> None:
         standing, budget = self.standing, self.budget
         metrics = {"iteration": float(standing.iteration), **self.log.latest}
@@ -487,24 +404,6 @@ class Trainer:
         network = copy.deepcopy(self.state.network).eval()
         network.load_state_dict(load_file(self.folder / BEST))
         return network
-
-
-def look_tile(network: nn.Module, shape: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
-    """Sides of the tiles in which a case is looked at while training.
-
-    A network that says the same in every tile sees a small case at once, which takes less than half
-    the time of overlapping tiles; another one sees patches, as it is trained on.
-
-    Args:
-        network: with ``multiples()``.
-        shape: of the case.
-        patch: of the training.
-    """
-    same_everywhere = any(isinstance(module, FixedNorm) for module in network.modules())
-    multiples: tuple[int, ...] = network.multiples()  # type: ignore[operator]
-    whole = tuple(-(-n // m) * m for n, m in zip(shape, multiples, strict=True))
-    small = math.prod(whole) <= _SEEN_AT_ONCE * math.prod(patch)
-    return whole if same_everywhere and small else tuple(patch)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from imbalanceseg.networks import create_network
 from imbalanceseg.planning.prepare import PreparedCase
 from imbalanceseg.reporting.training_report import read_log
 from imbalanceseg.training import trainer
+from imbalanceseg.training.hard_looks import look_tile
 from imbalanceseg.training.log import LOG
 from imbalanceseg.training.recipe_files import read_recipe
 from imbalanceseg.training.schedule import Plateau
@@ -499,4 +500,4 @@ def test_small_cases_are_looked_at_whole_where_tiles_make_no_difference(
     invariant: bool, shape: tuple[int, ...], tile: tuple[int, ...]
 ) -> None:
     network = create_network("wingsnet", tile_invariant=invariant, width=0.25)
-    assert trainer.look_tile(network, shape, (96, 96, 96)) == tile
+    assert look_tile(network, shape, (96, 96, 96)) == tile
