@@ -4,9 +4,9 @@
         [--seeds 3] [--iterations 600] [--parts found,attended]
 
 DATA holds hippocampus and nuclei_2d. `found`: a tenth of the training cases is spoilt, by noise and
-low contrast or by labels of another case, half of each; a network is trained on all, and the
+low contrast or by moved and mirrored labels, half of each; a network is trained on all, and the
 training cases are ranked by disagreement, by their loss, and by chance. Precision at a tenth: of so
-many cases ranked first, the share that was spoilt. `attended`: the same training with and without
+many cases ranked first, the share that was spoilt; and of each kind, the share that is among them. `attended`: the same training with and without
 `hard_samples: on`, on what nobody has spoilt, judged on cases that no training sees.
 """
 
@@ -77,11 +77,12 @@ def halves(name: str, data: Path, folder: Path) -> tuple[Path, Path]:
     return places
 
 
-def spoilt_copy(source: Path, target: Path, seed: int) -> set[str]:
-    """Copy a dataset with a tenth of it spoilt; the names of the spoilt cases."""
+def spoilt_copy(source: Path, target: Path, seed: int) -> dict[str, list[str]]:
+    """Copy a dataset with a tenth of it spoilt; the names of the spoilt cases, by what was done."""
     listed = target / "spoilt.json"
     if listed.is_file():
-        return set(json.loads(listed.read_text(encoding="utf-8")))
+        known: dict[str, list[str]] = json.loads(listed.read_text(encoding="utf-8"))
+        return known
     draw = np.random.default_rng(seed)
     files = sorted((source / "images").iterdir())
     chosen = draw.permutation(len(files))[: max(2, round(_SPOILT * len(files)))].tolist()
@@ -99,9 +100,10 @@ def spoilt_copy(source: Path, target: Path, seed: int) -> set[str]:
             _blurred_out(file, image_to, draw)
         elif number in chosen:
             _wrong_label(label, label_to)
-    names = sorted(files[number].name.split(".")[0] for number in chosen)
-    write_json(listed, names)
-    return set(names)
+    names = [files[number].name.split(".")[0] for number in chosen]
+    spoilt = {"faint": names[::2], "wrong label": names[1::2]}
+    write_json(listed, spoilt)
+    return spoilt
 
 
 def _blurred_out(source: Path, target: Path, draw: np.random.Generator) -> None:
@@ -161,11 +163,9 @@ def ranked(
     return found
 
 
-def precision(scores: list[float], names: list[str], spoilt: set[str]) -> float:
-    """Of as many cases ranked first as were spoilt, the share that was."""
-    count = len(spoilt)
-    first = np.argsort(-np.array(scores), kind="stable")[:count]
-    return float(np.mean([names[n] in spoilt for n in first]))
+def first_ranked(scores: list[float], names: list[str], count: int) -> set[str]:
+    """Names of those with the highest scores."""
+    return {names[n] for n in np.argsort(-np.array(scores), kind="stable")[:count]}
 
 
 def judged(network: Any, run: Path, judging: Path, name: str) -> float:
@@ -186,7 +186,9 @@ def judged(network: Any, run: Path, judging: Path, name: str) -> float:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Means over seeds, with their spread."""
-    figures = ("by disagreement", "by loss", "by chance", "plain", "attended")
+    ways = ("disagreement", "loss")
+    kinds = [f"{kind} by {way}" for kind in ("faint", "wrong label") for way in ways]
+    figures = (*(f"by {way}" for way in (*ways, "chance")), *kinds, "plain", "attended")
     table = Table("set", "seeds", *figures, title="precision at a tenth; Dice on unseen cases")
     for name in dict.fromkeys(row["set"] for row in rows):
         cells = []
@@ -196,7 +198,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             cells.append(f"{fmean(values):.3f}{spread}" if values else "")
         seeds = len({row["seed"] for row in rows if row["set"] == name})
         table.add_row(name, str(seeds), *cells)
-    Console(width=120).print(table)
+    Console(width=160).print(table)
 
 
 def main(
@@ -231,11 +233,14 @@ def main(
                     )
                     names = [case.name for case in cases]
                     scores = ranked(network, cases, tuple(_OF_SET[name]["patch"]))
-                    row |= {
-                        f"by {by}": round(precision(values, names, spoilt), 4)
-                        for by, values in scores.items()
-                    }
-                    row["by chance"] = round(len(spoilt) / len(names), 4)
+                    count = sum(map(len, spoilt.values()))
+                    row["by chance"] = round(count / len(names), 4)
+                    for by, values in scores.items():
+                        first = first_ranked(values, names, count)
+                        found = {kind: len(first & set(of)) for kind, of in spoilt.items()}
+                        row[f"by {by}"] = round(sum(found.values()) / count, 4)
+                        for kind, of in spoilt.items():
+                            row[f"{kind} by {by}"] = round(found[kind] / len(of), 4)
                 else:
                     for way, hard in (("plain", "off"), ("attended", "on")):
                         run = place / way
