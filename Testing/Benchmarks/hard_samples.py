@@ -6,8 +6,9 @@
 DATA holds hippocampus and nuclei_2d. `found`: a tenth of the training cases is spoilt, by noise and
 low contrast or by moved and mirrored labels, half of each; a network is trained on all, and the
 training cases are ranked by disagreement, by their loss, and by chance. Precision at a tenth: of so
-many cases ranked first, the share that was spoilt; and of each kind, the share that is among them. `attended`: the same training with and without
-`hard_samples: on`, on what nobody has spoilt, judged on cases that no training sees.
+many cases ranked first, the share that was spoilt; and of each kind, the share that is among them.
+`attended`: the same training with and without `hard_samples: on`, on what nobody has spoilt, judged
+on cases that no training sees.
 """
 
 from __future__ import annotations
