@@ -51,6 +51,10 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Images without labels, if the recipe learns from them."),
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="Model to begin with, by name or folder, not from nothing."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Same seed, same model.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")] = "auto",
     resume: Annotated[
@@ -93,6 +97,7 @@ def train(
                 minutes=minutes,
                 memory_gb=memory,
                 unlabelled=unlabelled,
+                start_from=start_from,
                 progress=tell,
             )
         if fold is not None and fold >= run.folds:
@@ -118,7 +123,9 @@ def train(
 def _require_no_other_start(context: typer.Context, run: Run) -> None:
     """Nobody shall wait for what --resume does not do: it goes on as the training was started."""
     from imbalanceseg.errors import InputError
+    from imbalanceseg.models.bundle import load_model
     from imbalanceseg.training.recipe_files import read_recipe
+    from imbalanceseg.training.start_from import recipe_of_model
 
     started = {
         "recipe": run.recipe_name,
@@ -128,6 +135,7 @@ def _require_no_other_start(context: typer.Context, run: Run) -> None:
         "instances": run.numbered,
         "memory": None,
         "unlabelled": None if run.unlabelled is None else Path(run.unlabelled),
+        "start_from": run.start_from,
         "seed": run.seed,
     }
     for name, value in started.items():
@@ -136,11 +144,16 @@ def _require_no_other_start(context: typer.Context, run: Run) -> None:
             continue
         same = given == value
         if name == "recipe":
-            same = read_recipe(given) == run.recipe
+            asked = read_recipe(given)
+            if run.start_from is not None:
+                asked = recipe_of_model(asked, load_model(run.start_from))
+            same = asked == run.recipe
+        elif name == "start_from":
+            same = str(load_model(given).path.resolve()) == value
         elif isinstance(given, Path):
             same = given.resolve() == value
         if not same:
-            option = "--memory-gb" if name == "memory" else f"--{name}"
+            option = "--memory-gb" if name == "memory" else f"--{name.replace('_', '-')}"
             was = "" if value is None else f" (it was {value})"
             raise InputError(
                 "resume-differs",

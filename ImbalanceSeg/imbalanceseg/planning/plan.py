@@ -184,10 +184,21 @@ def make_plan(
 def with_range(plan: Plan, low: float, high: float) -> Plan:
     """The plan with another normalisation: every channel from these two values to 0 and 1."""
     scaled = Normalization(scheme="range", low=low, high=high)
+    return with_normalization(plan, (scaled,) * len(plan.normalization), "The recipe asks for it.")
+
+
+def with_normalization(plan: Plan, normalization: tuple[Normalization, ...], why: str) -> Plan:
+    """The plan with another normalisation.
+
+    Args:
+        plan: of a dataset.
+        normalization: by channel.
+        why: for people.
+    """
     return plan.model_copy(
         update={
-            "normalization": (scaled,) * len(plan.normalization),
-            "reasons": plan.reasons | {"normalization": "The recipe asks for it."},
+            "normalization": normalization,
+            "reasons": plan.reasons | {"normalization": why},
         }
     )
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from imbalanceseg.errors import InputError
 from imbalanceseg.inference.device import pick_device
 from imbalanceseg.io import write_text
-from imbalanceseg.models.bundle import Model
+from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.card import NetworkSpec
 from imbalanceseg.models.planned import planned_card
 from imbalanceseg.models.write import write_bundle
@@ -39,6 +39,7 @@ from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
 from imbalanceseg.training.split import Split
+from imbalanceseg.training.start_from import card_with_origin, plan_for_model, recipe_of_model
 from imbalanceseg.training.trainer import Trainer
 from imbalanceseg.training.weight_maps import weigh_cases
 
@@ -63,6 +64,7 @@ class Run(BaseModel):
         iterations: steps a network.
         minutes: for everything.
         unlabelled: path of images without labels; None where there are none.
+        start_from: name or path of the model whose weights it begins with; None for random ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +78,7 @@ class Run(BaseModel):
     iterations: int | None
     minutes: float | None
     unlabelled: str | None = None
+    start_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def start_run(
     minutes: float | None = None,
     memory_gb: float = 8.0,
     unlabelled: str | os.PathLike[str] | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Run:
     """Measure a dataset, plan its training and write down what is to be done.
@@ -125,12 +129,15 @@ def start_run(
         memory_gb: for training.
         unlabelled: images without labels, for a recipe that learns from them; see
             :func:`~imbalanceseg.planning.dataset.open_unlabelled`.
+        start_from: name or folder of a model to begin with, which then decides the network, the
+            resolution and how intensities are scaled.
         progress: receives an event a case.
 
     Raises:
         InputError: the dataset or ``folds`` cannot be used, ``unlabelled`` and recipe do not
             go together, the recipe's network or patch
-            has another number of axes, or ``folder`` holds a run.
+            has another number of axes, or ``folder`` holds a run; ``start-differs``.
+        ModelError: the model to begin with cannot be used.
     """
     if (folder / RUN_FILE).exists():
         raise InputError(
@@ -139,6 +146,9 @@ def start_run(
             "Continue it with --resume, or choose another folder.",
         )
     _require_both_or_none(recipe, recipe_name, unlabelled)
+    begun = None if start_from is None else load_model(start_from)
+    if begun is not None:
+        recipe = recipe_of_model(recipe, begun)
     described = _opened(Path(dataset), recipe, numbered, folder, progress)
     if unlabelled is not None:
         open_unlabelled(unlabelled, described)
@@ -149,6 +159,8 @@ def start_run(
         plan = with_range(plan, *recipe.intensity_range)
     if recipe.patch and recipe.network.name == "plan":
         plan = with_patch(plan, recipe.patch)
+    if begun is not None:
+        plan = plan_for_model(plan, begun)
     _require_same_axes(plan, recipe, recipe_name)
     if iterations is None and minutes is None:
         iterations = recipe.iterations
@@ -164,6 +176,7 @@ def start_run(
         iterations=iterations,
         minutes=minutes,
         unlabelled=None if unlabelled is None else str(Path(unlabelled).resolve()),
+        start_from=None if begun is None else str(begun.path.resolve()),
     )
     write_text(folder / "fingerprint.json", found.model_dump_json(indent=2) + "\n")
     write_text(folder / RUN_FILE, run.model_dump_json(indent=2) + "\n")
@@ -282,6 +295,7 @@ def train(
                 chosen,
                 ranks,
                 progress if ranks.leads else ignore_progress,
+                None if run.start_from is None else load_model(run.start_from),
             )
             members.append(Member(trainer.run(), split.validation, place, trainer.standing))
         if only_fold is not None or not ranks.leads:
@@ -381,6 +395,8 @@ def write_model(folder: Path, run: Run, members: Sequence[Member], outcome: Outc
         metrics={f"{held_out} held-out cases of the same dataset": figures} if figures else {},
         limitations=outcome.limitations,
     )
+    if run.start_from is not None:
+        card = card_with_origin(card, load_model(run.start_from))
     return write_bundle(folder, [member.network for member in members], card)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from imbalanceseg.errors import ModelError
 from imbalanceseg.inference.allocator import kept_memory
 from imbalanceseg.inference.device import fast_layout, fast_precision
+from imbalanceseg.models.bundle import Model
 from imbalanceseg.networks.blocks import FixedNorm, set_statistics
 from imbalanceseg.planning.imbalance import Sampling
 from imbalanceseg.planning.plan import Plan
@@ -50,6 +51,7 @@ from imbalanceseg.training.prefetch import Prefetcher
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget, learning_rate
 from imbalanceseg.training.split import Split
+from imbalanceseg.training.start_from import begin_with
 from imbalanceseg.training.supervision import StepLoss
 from imbalanceseg.training.unlabelled import Step, average_into
 from imbalanceseg.training.validation import mean_by_class, mean_dice, validate
@@ -81,6 +83,7 @@ class Trainer:
         device: to train on.
         ranks: of the processes that train together.
         progress: receives an event a step.
+        start_from: a model whose weights the network begins with; None for random ones.
     """
 
     def __init__(
@@ -94,13 +97,14 @@ class Trainer:
         device: torch.device,
         ranks: Ranks,
         progress: ProgressCallback,
+        start_from: Model | None = None,
     ) -> None:
         self.plan, self.recipe, self.split = plan, recipe, split
         self.folder, self.budget, self.seed = folder, budget, seed
         self.device, self.ranks, self.progress = device, ranks, progress
         self.classes = class_count(plan)
         self.layout = fast_layout(device, len(plan.patch))
-        self.state = self._begun()
+        self.state = self._begun(start_from)
         self.validated = int(self._share() * _VALIDATIONS)
         self.patch = training_patch(plan, recipe, self.state.network)
         # Image, label, components and weight; a network takes many times that, but fits or is told.
@@ -126,7 +130,7 @@ class Trainer:
         )
         self.pairs = self._unlabelled_source()
         self.looks = HardLooks(self.state, recipe, split, self.source, self.pairs, device)
-        if self.standing.iteration == 0:
+        if self.standing.iteration == 0 and start_from is None:
             self._set_statistics()
         self.log = TrainingLog(folder, self.classes, self.state.standing.iteration, ranks.leads)
 
@@ -191,8 +195,10 @@ class Trainer:
                 self._tell()
         return self._best()
 
-    def _begun(self) -> TrainingState:
+    def _begun(self, start_from: Model | None) -> TrainingState:
         network = build_network(self.plan, self.recipe, self.seed)
+        if start_from is not None:
+            begin_with(network, start_from)
         network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         network.train()
         average = network
