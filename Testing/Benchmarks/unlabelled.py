@@ -83,8 +83,12 @@ def volumes(name: str, data: Path, judging: bool) -> Iterator[Volume]:
         return
     folder = data / "hippocampus" / ("val" if judging else "train")
     for path in sorted((folder / "images").glob("*.nii.gz")):
-        image = sitk.Cast(read_image(path), sitk.sitkFloat32)
-        yield path.name[:-7], sitk.Normalize(image), read_image(folder / "labels" / path.name)
+        image = sitk.Normalize(sitk.Cast(read_image(path), sitk.sitkFloat32))
+        label = read_image(folder / "labels" / path.name)
+        # Slices as 2D files have no orientation; a volume that has one would be turned upright.
+        for one in (image, label):
+            one.SetDirection(np.eye(3).ravel())
+        yield path.name[:-7], image, label
 
 
 def sliced(name: str, data: Path, folder: Path) -> list[dict[str, str]]:
