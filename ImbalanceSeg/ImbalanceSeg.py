@@ -141,6 +141,7 @@ class ImbalanceSegLogic(ScriptedLoadableModuleLogic):
         self.segmentation.cancel()
         self.correction.cancel()
         self.link.close()
+        self.archive.close()
 
 
 class ImbalanceSegTest(ScriptedLoadableModuleTest):

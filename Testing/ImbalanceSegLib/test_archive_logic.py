@@ -133,10 +133,22 @@ def test_secondTryGoesOn(logic, database, series):
     with pytest.raises(RuntimeError, match="had enough"):
         logic.get(pacs, pacs.series)
     assert not database.files
+    (folder,) = (Path(kept.name) for kept in logic._folders.values())
+    assert len(list(folder.glob("*.dcm"))) == 3
     pacs.breaksAfter = 1000
     logic.get(pacs, pacs.series)
     assert sorted(pacs.given) == sorted(pacs.instancesByUID)
     assert len(database.files) == 5
+    assert not folder.exists()
+
+
+def test_imagesOfPatientsDoNotStayBehind(logic, database, series):
+    pacs = FakePacs(series, breaksAfter=3)
+    with pytest.raises(RuntimeError, match="had enough"):
+        logic.get(pacs, pacs.series)
+    (folder,) = (Path(kept.name) for kept in logic._folders.values())
+    logic.close()
+    assert not folder.exists()
 
 
 def test_cancelledScanIsNotLoaded(logic, database, series):

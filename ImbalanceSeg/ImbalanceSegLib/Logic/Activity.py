@@ -45,7 +45,8 @@ class Activity:
 
     Args:
         link: to the engine.
-        kind: ``"segment"``, ``"adapt"``, ``"click"``, ``"suggest"``, ``"export"`` or ``"connect"``.
+        kind: ``"segment"``, ``"adapt"``, ``"click"``, ``"suggest"``, ``"export"``, ``"find"``,
+            ``"get"`` or ``"connect"``.
         onFinished: receives the outcome once.
         onProgress: receives every step until then.
     """

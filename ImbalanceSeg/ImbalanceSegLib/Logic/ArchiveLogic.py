@@ -147,6 +147,11 @@ class ArchiveLogic:
         """
         return self.startGet(archive, series, onProgress=onProgress).wait()
 
+    def close(self) -> None:
+        """Remove what has arrived of scans that were not got to the end."""
+        while self._folders:
+            self._folders.popitem()[1].cleanup()
+
 
 def _loaded(folder: str, seriesUID: str) -> Any:
     """Copy the files into the database, load the series, and give the node of its volume."""

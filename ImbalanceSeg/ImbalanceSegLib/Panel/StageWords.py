@@ -43,14 +43,12 @@ def wordsOfProgress(event: ProgressEvent) -> str:
     }.get(event.stage)
     if words is None:
         return event.message or event.stage
-    if event.total > 1 and event.stage == "get":
-        return _("{stage}: image {done} of {total}.").format(
-            stage=words, done=event.done, total=event.total
-        )
-    if event.total > 1 and event.stage == "tiles":
-        return _("{stage}: part {done} of {total}.").format(
-            stage=words, done=event.done, total=event.total
-        )
+    counted = {
+        "tiles": _("{stage}: part {done} of {total}."),
+        "get": _("{stage}: image {done} of {total}."),
+    }.get(event.stage)
+    if counted is not None and event.total > 1:
+        return counted.format(stage=words, done=event.done, total=event.total)
     return _("{stage}...").format(stage=words)
 
 

@@ -59,7 +59,8 @@ def plan_for_model(plan: Plan, model: Model) -> Plan:
         if of_model != of_dataset:
             raise InputError(
                 "start-differs",
-                f"The model {card.name} has {of_model} {what}, the dataset {of_dataset}.",
+                f"The model {card.name} and the dataset differ in the number of {what}: "
+                f"{of_model} and {of_dataset}.",
                 "Start from a model of the same kind, or leave out --start-from.",
             )
     scaled = tuple(channel.normalization for channel in card.channels)

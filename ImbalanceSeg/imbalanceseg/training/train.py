@@ -39,7 +39,12 @@ from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
 from imbalanceseg.training.split import Split
-from imbalanceseg.training.start_from import card_with_origin, plan_for_model, recipe_of_model
+from imbalanceseg.training.start_from import (
+    begin_with,
+    card_with_origin,
+    plan_for_model,
+    recipe_of_model,
+)
 from imbalanceseg.training.trainer import Trainer
 from imbalanceseg.training.weight_maps import weigh_cases
 
@@ -161,6 +166,8 @@ def start_run(
         plan = with_patch(plan, recipe.patch)
     if begun is not None:
         plan = plan_for_model(plan, begun)
+        # Damage is told now, and not when all cases are prepared.
+        begin_with(build_network(plan, recipe, seed), begun)
     _require_same_axes(plan, recipe, recipe_name)
     if iterations is None and minutes is None:
         iterations = recipe.iterations

@@ -75,13 +75,17 @@ def test_a_training_without_steps_that_matter_is_the_model(
         torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-3)
 
 
-def test_heads_that_only_training_has_keep_their_own(model: Model) -> None:
-    lesion = load_model("lesion")
-    kwargs = lesion.card.network.kwargs | {"deep_supervision": True}
-    network = create_network("nnunet", **kwargs)
-    begin_with(network, lesion)
-    for name, tensor in lesion.networks[0].state_dict().items():
-        torch.testing.assert_close(network.state_dict()[name], tensor)
+def test_heads_that_only_training_has_keep_their_own(make_card, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    kwargs = load_model("lesion").card.network.kwargs | {"deep_supervision": False}
+    card = make_card(name="flat", network={"name": "nnunet", "kwargs": kwargs})
+    flat = write_bundle(tmp_path / "flat", create_network("nnunet", **kwargs).eval(), card)
+    network = create_network("nnunet", **kwargs | {"deep_supervision": True})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begin_with(network, flat)
+    begun = flat.networks[0].state_dict()
+    assert begun.keys() < before.keys()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, begun.get(name, before[name]))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,9 @@ def test_shipped_models_supervise_what_they_have(name: str, recipe: str, kind: s
     assert sorted(made.spacing_mm) == sorted(load_model(name).card.spacing_mm or ())
 
 
-def test_another_kind_of_model_is_refused(dataset: Path, tmp_path: Path, make_card) -> None:  # type: ignore[no-untyped-def]
+def test_another_or_a_damaged_model_is_refused(
+    dataset: Path, model: Model, tmp_path: Path, make_card
+) -> None:  # type: ignore[no-untyped-def]
     network = create_network("wingsnet", in_channels=2, width=0.25)
     two = [{"name": name, "normalization": {"scheme": "z-score"}} for name in ("T1", "T2")]
     card = make_card(
@@ -111,8 +117,12 @@ def test_another_kind_of_model_is_refused(dataset: Path, tmp_path: Path, make_ca
         channels=two,
     )
     other = write_bundle(tmp_path / "two", network, card)
-    with pytest.raises(InputError, match="has 2 channels, the dataset 1"):
+    with pytest.raises(InputError, match="number of channels: 2 and 1"):
         start_run(dataset, tmp_path, read_recipe("default"), start_from=other.path)
+    weights = model.path / "models" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="damaged"):
+        start_run(dataset, tmp_path, read_recipe("default"), start_from=model.path)
     assert not (tmp_path / "run.json").exists()
     with pytest.raises(ModelError, match="no model named"):
         start_run(dataset, tmp_path, read_recipe("default"), start_from="no-such")
