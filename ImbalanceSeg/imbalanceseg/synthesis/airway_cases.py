@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import SimpleITK as sitk
@@ -32,6 +33,7 @@ _VALIDATION = (901, 902)
 _SMALL_RADIUS_MM = (1.0, 2.5)
 _AXIAL = 0.9
 _AXES = ("sagittal", "coronal", "axial")
+_UPLOAD = Lock()
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,24 @@ class AirwayHost:
 
     name: str
     anatomy: ChestAnatomy
+
+    def maps(self, box: tuple[slice, ...], device: torch.device) -> Tensor:
+        """All maps of the anatomy in a box, float32 ``[7, ...]``, in the order of their names.
+
+        A processor reads the box from where the anatomy lies; a GPU keeps the whole chest.
+        """
+        if device.type == "cpu":
+            names = self.anatomy.map_names()
+            parts = np.stack([getattr(self.anatomy, name)[box] for name in names])
+            return torch.from_numpy(parts.astype(np.float32))
+        with _UPLOAD:
+            if device not in self._resident:
+                self._resident[device] = torch.from_numpy(self.anatomy.stacked()).to(device)
+        return self._resident[device][(slice(None), *box)].float()
+
+    @cached_property
+    def _resident(self) -> dict[torch.device, Tensor]:
+        return {}
 
     @cached_property
     def places(self) -> dict[str, Places]:
@@ -143,24 +163,63 @@ def airway_case(
     Returns:
         int16 CT in HU, its uint8 label (1 airway lumen), both LPS, and what it is made of.
     """
-    placing = placing or Placing()
     rng = np.random.default_rng([seed, int(validation)])
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     hosts = sources.validation if validation else sources.training
+    placing = placing or Placing()
+    piece = airway_piece(hosts, placing, rng, generator)
+    spacing = hosts[0].anatomy.grid.spacing_mm
+    grid = Grid((placing.side,) * 3, spacing, (0.0,) * 3, tuple(np.eye(3).ravel()))
+    return (
+        image_from_array(piece.hu.round().numpy().astype(np.int16), grid),
+        image_from_array(piece.label.numpy(), grid),
+        piece.about,
+    )
+
+
+@dataclass(frozen=True)
+class AirwayPiece:
+    """A painted piece of a chest, ``[D, H, W]`` each.
+
+    Attributes:
+        hu: float32.
+        label: uint8, 1 in the airway's lumen.
+        centerline_weight: float32, see :class:`~.anatomy.ChestAnatomy`.
+        about: what it is made of.
+    """
+
+    hu: Tensor
+    label: Tensor
+    centerline_weight: Tensor
+    about: str
+
+
+def airway_piece(
+    hosts: Sequence[AirwayHost],
+    placing: Placing,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> AirwayPiece:
+    """A piece of one of the chests, painted on the device of ``generator``.
+
+    Args:
+        hosts: equally likely, all of one spacing.
+        placing: see :class:`Placing`.
+        rng: decides on place, course and style.
+        generator: paints.
+    """
     host = hosts[int(rng.integers(len(hosts)))]
     kind = _kind(placing, rng)
     places = host.places[kind] if len(host.places[kind].voxels) else host.places["body"]
     side = placing.side
     voxel = places.drawn(rng) + rng.integers(-side // 4, side // 4 + 1, 3)
-    maps = _warped(host.anatomy, voxel, placing, rng)
+    maps = _warped(host, voxel, placing, rng, generator.device)
     axis = 0 if rng.random() < _AXIAL else int(rng.integers(3))
-    spacing = host.anatomy.grid.spacing_mm
-    hu = render_chest_ct(maps, spacing[0], training_style(rng), generator, axis)
-    grid = Grid((side,) * 3, spacing, (0.0,) * 3, tuple(np.eye(3).ravel()))
-    label = (maps["airway_distance_mm"] < 0).to(torch.uint8)
-    return (
-        image_from_array(hu.round().numpy().astype(np.int16), grid),
-        image_from_array(label.numpy(), grid),
+    spacing_mm = host.anatomy.grid.spacing_mm[0]
+    return AirwayPiece(
+        render_chest_ct(maps, spacing_mm, training_style(rng), generator, axis),
+        (maps["airway_distance_mm"] < 0).to(torch.uint8),
+        maps["centerline_weight"],
         f"{host.name}, {kind}, {_AXES[2 - axis]} slices",
     )
 
@@ -187,7 +246,11 @@ def _kind(placing: Placing, rng: np.random.Generator) -> str:
 
 
 def _warped(
-    anatomy: ChestAnatomy, voxel: NDArray[np.int64], placing: Placing, rng: np.random.Generator
+    host: AirwayHost,
+    voxel: NDArray[np.int64],
+    placing: Placing,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """The maps, turned, mirrored and magnified about ``voxel``; float32 ``[side, side, side]``."""
     zoom = float(rng.uniform(*placing.zoom))
@@ -196,22 +259,20 @@ def _warped(
     matrix = matrix @ np.diag(rng.choice([-1.0, 1.0], 3, p=[0.3, 0.7]))
     side = placing.side
     reach = int(np.ceil(np.abs(matrix).sum(1).max() * side / 2)) + 2
-    shape = np.array(anatomy.airway_distance_mm.shape)
+    shape = np.array(host.anatomy.airway_distance_mm.shape)
     low = np.clip(voxel - reach, 0, np.maximum(shape - 2 * reach, 0))
     high = np.minimum(low + 2 * reach, shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    names = anatomy.map_names()
-    maps = np.stack([getattr(anatomy, name)[box] for name in names]).astype(np.float32)
     theta = np.zeros((3, 4))
     theta[:, :3] = (matrix * (side / (high - low))[:, None])[::-1, ::-1]
     theta[:, 3] = (2 * (voxel - low + 0.5) / (high - low) - 1)[::-1]
-    turned = torch.tensor(theta[None], dtype=torch.float32)
+    turned = torch.tensor(theta[None], dtype=torch.float32, device=device)
     at = F.affine_grid(turned, [1, 1, side, side, side], align_corners=False)
-    box_maps = torch.from_numpy(maps)[None]
-    sampled = F.grid_sample(box_maps, at, padding_mode="border", align_corners=False)[0]
+    maps = host.maps(box, device)[None]
+    sampled = F.grid_sample(maps, at, padding_mode="border", align_corners=False)[0]
     return {
         name: values * zoom if name.endswith("_mm") else values
-        for name, values in zip(names, sampled, strict=True)
+        for name, values in zip(host.anatomy.map_names(), sampled, strict=True)
     }
 
 

@@ -20,6 +20,8 @@ Maker = Callable[[int, bool], tuple[sitk.Image, sitk.Image, str]]
 
 MADE = "made"
 """Folder of the made cases in that of a training."""
+ANATOMIES = "anatomies"
+"""Folder of the chests in that of the made cases."""
 
 _ENDING = ".nii.gz"
 _PARTS = ("training", "validation")
@@ -59,7 +61,7 @@ def make_set(
             "This recipe makes its own cases; give the folder of the real scans they are made of, "
             "or an empty one to do without.",
         )
-    make = _maker(synthesis.task, sources, folder / "anatomies")
+    make = _maker(synthesis.task, sources, folder / ANATOMIES)
     begun = folder / f".{synthesis.task}.partial.json"
     described = _begun(begun, synthesis)
     total = synthesis.cases + synthesis.validation_cases
@@ -83,7 +85,7 @@ def make_set(
 
 def _begun(path: Path, synthesis: Synthesis) -> dict[str, Any]:
     """What was made before an interruption."""
-    asked = synthesis.model_dump()
+    asked = synthesis.model_dump(exclude={"fresh"})
     if not path.is_file():
         return {
             "synthesis": asked,

@@ -23,10 +23,12 @@ from imbalanceseg.training.augmentation import (
     vary_intensities,
     with_quantiles,
 )
+from imbalanceseg.training.fresh_patches import FreshPatches
 from imbalanceseg.training.hard_skeleton import centreline_places
 from imbalanceseg.training.recipe import Augmentation
 from imbalanceseg.training.weight_maps import parted
 
+_NO_CASE = -1
 _QUANTILES = np.linspace(0, 1, 12)
 _READ_WHOLE_VOXELS = 16_000_000
 _QUANTILE_SLICES = 16
@@ -117,6 +119,7 @@ class PatchSource:
         seed: same seed, same patches.
         weight: map that every case keeps, see :func:`~.weight_maps.weigh_cases`. With ``"border"``
             the labels are parted.
+        fresh: some of the patches are painted by this instead, and are of no case.
 
     Attributes:
         hard_places: voxels ``[n, axes]`` by name of the case, drawn from by
@@ -140,6 +143,7 @@ class PatchSource:
         anisotropic: bool,
         seed: int,
         weight: WeightName = "none",
+        fresh: FreshPatches | None = None,
     ) -> None:
         if not cases:
             raise InputError(
@@ -167,6 +171,7 @@ class PatchSource:
         self._anisotropic = anisotropic
         self._seed = seed
         self._weight = weight
+        self._fresh = fresh
         self._numbers = {
             kind: [np.unique(case.places[kind][:, 0]) for case in self._cases]
             for kind in ("foreground", "instance", "annotated")
@@ -219,11 +224,13 @@ class PatchSource:
     def _importance(self, numbers: Sequence[int]) -> Tensor | None:
         if not self.importances:
             return None
-        names = [self._cases[number].name for number in numbers]
+        names = ["" if number == _NO_CASE else self._cases[number].name for number in numbers]
         return torch.tensor([self.importances.get(name, 1.0) for name in names])
 
     def _drawn(self, draw: np.random.Generator) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
         """Number of the case, image ``[C, ...]``, label and components ``[...]``, weight."""
+        if self._fresh is not None and draw.random() < self._fresh.share:
+            return _NO_CASE, *self._fresh.drawn(draw)
         which, image, label, components, weight = self._moved_patch(draw)
         image = vary_intensities(image, self._augmentation, self._in_plane, draw)
         return which, image, label, components, weight

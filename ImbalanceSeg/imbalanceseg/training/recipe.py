@@ -167,12 +167,21 @@ class Synthesis(_Frozen):
         cases: to train on.
         validation_cases: to choose the best weights on, made of other scans.
         seed: of the first case.
+        fresh: share of the patches that are not taken from these cases but painted for their step,
+            and never seen again; with a GPU that takes little time. Only airways can be.
     """
 
     task: Literal["airway", "lesion", "tumor"]
     cases: PositiveInt
     validation_cases: PositiveInt
     seed: Annotated[int, Field(ge=0)] = 0
+    fresh: Share = 0.0
+
+    @model_validator(mode="after")
+    def _of_airways(self) -> Synthesis:
+        if self.fresh and self.task != "airway":
+            raise ValueError("only patches of airways can be painted fresh")
+        return self
 
 
 class HardSamples(_Frozen):
@@ -363,6 +372,12 @@ class Recipe(_Frozen):
         if self.hard_samples == "on":
             return HardSamples()
         return None if self.hard_samples == "off" else self.hard_samples
+
+    @model_validator(mode="after")
+    def _cubes_where_fresh(self) -> Recipe:
+        if self.synthesis and self.synthesis.fresh and len(set(self.patch or ())) != 1:
+            raise ValueError("fresh patches need a patch with sides of one length")
+        return self
 
     @field_validator("intensity_range")
     @classmethod

@@ -26,6 +26,7 @@ from imbalanceseg.planning.plan import Plan, make_plan, with_patch, with_range
 from imbalanceseg.planning.prepare import PreparedCase, prepare
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
+from imbalanceseg.synthesis.airway_cases import AirwaySources
 from imbalanceseg.training.build import (
     build_network,
     chosen_loss,
@@ -34,7 +35,8 @@ from imbalanceseg.training.build import (
     training_patch,
 )
 from imbalanceseg.training.distributed import Ranks, joined_ranks
-from imbalanceseg.training.made_set import MADE, make_set
+from imbalanceseg.training.fresh_patches import FreshPatches
+from imbalanceseg.training.made_set import ANATOMIES, MADE, make_set
 from imbalanceseg.training.outcome import Member, Outcome, judge
 from imbalanceseg.training.recipe import Recipe
 from imbalanceseg.training.schedule import Budget
@@ -303,6 +305,7 @@ def train(
                 ranks,
                 progress if ranks.leads else ignore_progress,
                 None if run.start_from is None else load_model(run.start_from),
+                _fresh(run, folder, chosen),
             )
             members.append(Member(trainer.run(), split.validation, place, trainer.standing))
         if only_fold is not None or not ranks.leads:
@@ -314,6 +317,16 @@ def train(
     )
     write_training_report(folder, run.plan, run.recipe_name, used, members, outcome)
     return Trained(write_model(folder / "model", run, members, outcome), outcome)
+
+
+def _fresh(run: Run, folder: Path, device: torch.device) -> FreshPatches | None:
+    recipe = run.recipe
+    if recipe.synthesis is None or not recipe.synthesis.fresh:
+        return None
+    chests = AirwaySources.read(Path(run.dataset), folder / MADE / ANATOMIES)
+    assert recipe.patch is not None
+    side = recipe.patch[0]
+    return FreshPatches(chests.training, recipe.synthesis.fresh, side, run.plan, device)
 
 
 def _seconds_a_fold(run: Run, used: float) -> float | None:

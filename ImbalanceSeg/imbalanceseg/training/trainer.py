@@ -43,6 +43,7 @@ from imbalanceseg.training.checkpoint import (
     save_weights,
 )
 from imbalanceseg.training.distributed import Ranks
+from imbalanceseg.training.fresh_patches import FreshPatches
 from imbalanceseg.training.hard_looks import HardLooks
 from imbalanceseg.training.learning_of import learning_of
 from imbalanceseg.training.log import TrainingLog
@@ -84,6 +85,7 @@ class Trainer:
         ranks: of the processes that train together.
         progress: receives an event a step.
         start_from: a model whose weights the network begins with; None for random ones.
+        fresh: see :class:`~.patches.PatchSource`.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Trainer:
         ranks: Ranks,
         progress: ProgressCallback,
         start_from: Model | None = None,
+        fresh: FreshPatches | None = None,
     ) -> None:
         self.plan, self.recipe, self.split = plan, recipe, split
         self.folder, self.budget, self.seed = folder, budget, seed
@@ -127,6 +130,7 @@ class Trainer:
             plan.anisotropic,
             seed,
             loss.weight,
+            fresh,
         )
         self.pairs = self._unlabelled_source()
         self.looks = HardLooks(self.state, recipe, split, self.source, self.pairs, device)

@@ -8,6 +8,7 @@ The inputs that took longest are kept in the folder WORST, where one is named.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -34,6 +35,9 @@ def main() -> None:
     name, seed, first, count = sys.argv[1], *map(int, sys.argv[2:5])
     folder, reader = Path(sys.argv[5]), {**READERS, **COMMANDS}[sys.argv[1]]
     warnings.simplefilter("ignore")
+    # What a library prints must not come between the rows.
+    rows = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     place = folder / "seeds"
     place.mkdir(exist_ok=True)
     seeds = reader.seeds(place)
@@ -48,7 +52,7 @@ def main() -> None:
         content = mutated(seeds, np.random.default_rng([seed, number]))
         path.write_bytes(content)
         # Before it is read, so that a reader that dies is known by its input.
-        print(json.dumps({"begun": number}), flush=True)
+        print(json.dumps({"begun": number}), file=rows, flush=True)
         began = time.perf_counter()
         try:
             reader.read(path)
@@ -60,7 +64,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         seconds = round(time.perf_counter() - began, 4)
         row = {"number": number, "outcome": outcome, "peak_mib": round(peak), "seconds": seconds}
-        print(json.dumps(row), flush=True)
+        print(json.dumps(row), file=rows, flush=True)
         worst = sorted([*worst, (seconds, number, content)], reverse=True)[:_KEPT]
     if len(sys.argv) > 6:
         for _, number, content in worst:
