@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ _READABLE = (
 # Deflate cannot shrink data further than this; a header that claims more is damaged or hostile.
 _DEFLATE_LIMIT = 1032
 _TRAILING_BYTES = 1 << 26
+_META_IMAGE_HEADER_BYTES = 1 << 16
+_META_IMAGE_AXES = re.compile(rb"(?m)^[ \t]*NDims[ \t]*[=:](.*)$")
 
 
 def read_image(path: str | os.PathLike[str], series_uid: str | None = None) -> sitk.Image:
@@ -92,6 +95,7 @@ def read_image_file(
     """
     path = Path(path)
     _require_file(path)
+    _require_few_axes(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with quiet_readers():
@@ -200,8 +204,17 @@ def _is_dicom_file(path: Path) -> bool:
     return _head(path, 132)[128:] == b"DICM"
 
 
-def _not_an_image(path: Path, error: RuntimeError) -> InputError:
-    if "orthonormal" in str(error):
+def _require_few_axes(path: Path) -> None:
+    """Refuse a MetaImage whose number of axes is none: ITK would end the process."""
+    if not path.name.lower().endswith((".mha", ".mhd")):
+        return
+    for said in _META_IMAGE_AXES.findall(_head(path, _META_IMAGE_HEADER_BYTES)):
+        if not re.fullmatch(rb"[ \t]*[1-9][ \t\r]*", said):
+            raise _not_an_image(path)
+
+
+def _not_an_image(path: Path, error: RuntimeError | None = None) -> InputError:
+    if error is not None and "orthonormal" in str(error):
         return InputError(
             "axes-not-orthogonal",
             f"The axes of {path.name} are sheared or singular, so its voxels form no regular grid.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,8 @@ def _attempted(path: Path, what: Any) -> Any:
     import highdicom as hd
 
     try:
-        with quiet_readers():
+        # highdicom writes a trace to the terminal before it raises.
+        with quiet_readers(), redirect_stderr(io.StringIO()):
             return what(hd.imread(path, lazy_frame_retrieval=True))
     except Exception as error:  # the parsers raise almost anything
         raise _unreadable(path, error) from error

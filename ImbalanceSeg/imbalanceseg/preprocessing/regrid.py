@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from imbalanceseg.geometry import Grid, Interpolation, resample
+from imbalanceseg.reading import require_memory
 
 _THICK = 3
+_VOXEL_BYTES = 4
 
 Steps = list[tuple[Grid, bool]]
 """Grids to go through one after the other; True where the nearest slice is taken."""
@@ -52,7 +55,19 @@ def regridded(
     outside: float = 0.0,
     pixel_type: int | None = None,
 ) -> sitk.Image:
-    """The image on the last grid of ``steps``; arguments of :func:`~.geometry.resample`."""
+    """The image on the last grid of ``steps``; arguments of :func:`~.geometry.resample`.
+
+    Raises:
+        InputError: ``image-too-large``, mostly of a spacing that cannot be right.
+    """
+    largest = max((grid.size for grid, _ in steps), key=prod, default=image.GetSize())
+    require_memory(
+        _VOXEL_BYTES * prod(largest),
+        f"The image of {' x '.join(map(str, image.GetSize()))} voxels, "
+        f"{' x '.join(f'{step:.4g}' for step in image.GetSpacing())} mm, "
+        f"as {' x '.join(map(str, largest))} voxels,",
+        "Check the spacing in its header.",
+    )
     for grid, nearest in steps:
         how: Interpolation = "nearest" if nearest else interpolation
         image = resample(image, grid, how, outside, pixel_type)

@@ -33,6 +33,7 @@ app = typer.Typer(no_args_is_help=True)
 def write(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
+    hardware: Annotated[str, typer.Option(help="What it was trained on.")] = "one processor core",
 ) -> None:
     """Choose on the validation cases what is not learned, and write the bundle."""
     synthesis = read_run(folder).recipe.synthesis
@@ -50,7 +51,7 @@ def write(
         for one in described["validation"]
     ]
     validation = [pair for pair in validation if _shows_something(pair[1])]
-    model, training = load_model(folder / "model"), _training(folder)
+    model, training = load_model(folder / "model"), _training(folder, hardware)
     if synthesis.task == "airway":
         chests = AirwaySources.read(made, made / "anatomies").validation
         anatomies = [chest.anatomy for chest in chests]
@@ -82,11 +83,13 @@ def _shows_something(label: sitk.Image) -> bool:
     return 1 in np.unique(sitk.GetArrayViewFromImage(label))
 
 
-def _training(folder: Path) -> str:
+def _training(folder: Path, hardware: str) -> str:
     """How long, in a sentence."""
     log = (folder / "fold_0" / "log.csv").read_text(encoding="utf-8").splitlines()
     steps, seconds = log[-1].split(",")[:2]
-    return f"Trained for {steps} steps, {float(seconds) / 3600:.1f} hours of one processor core."
+    hours, minutes = float(seconds) / 3600, float(seconds) / 60
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes"
+    return f"Trained for {steps} steps, {time} of {hardware}."
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 WORKER = Path(__file__).with_name("worker.py")
 ENGINE = Path(__file__).parents[3] / "ImbalanceSeg"
 LIMIT_S = 30.0
 """A command that is given a good file does its work; reading takes far less."""
 _START_S = 120.0
+_TRACE = ", line "
 
 
 @dataclass
@@ -49,18 +51,23 @@ def run_campaign(reader: str, count: int, seed: int = 0, worst: Path | None = No
     made = Campaign()
     first = 0
     while first < count:
-        with tempfile.TemporaryDirectory() as folder:
+        # A file, because a pipe that nobody empties stops who writes to it.
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as told:
             asked = [reader, str(seed), str(first), str(count - first), folder]
-            first = _until_it_dies(made, [*asked, *([str(worst)] if worst else [])], first, count)
+            asked += [str(worst)] if worst else []
+            first = _until_it_dies(made, asked, first, count, told)
+            told.seek(0)
+            if _TRACE in told.read():
+                made.faults.append((first, "a trace was written to the terminal"))
     return made
 
 
-def _until_it_dies(made: Campaign, asked: list[str], first: int, count: int) -> int:
-    """Number of the input to go on with."""
+def _until_it_dies(made: Campaign, asked: list[str], first: int, count: int, told: IO[str]) -> int:
+    """Number of the input to go on with; ``told`` is what the terminal would show."""
     process = subprocess.Popen(
         [sys.executable, str(WORKER), *asked],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=told,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"},
     )
@@ -92,8 +99,8 @@ def _until_it_dies(made: Campaign, asked: list[str], first: int, count: int) -> 
     code = process.wait()
     if code == 0:
         return count
-    assert process.stderr is not None
-    said = process.stderr.read().strip().splitlines()[-1:]
+    told.seek(0)
+    said = told.read().strip().splitlines()[-1:]
     if began < 0:
         raise AssertionError(f"The worker of {asked[0]} does not start: {said}")
     made.faults.append((began, f"the process ended with {code} {said}"))

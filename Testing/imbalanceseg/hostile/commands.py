@@ -27,6 +27,8 @@ from imbalanceseg.errors import ImbalanceSegError
 
 _TOLD = re.compile(r"error\[([a-z0-9-]+)\]: .+", re.DOTALL)
 _MODEL_MM = 2.0
+_GOES_ON = {"training-diverged"}
+"""What is said in the midst of work, of which the last checkpoint is kept."""
 
 
 @dataclass
@@ -156,6 +158,8 @@ def run(output: Path, arguments: Sequence[object]) -> str:
     match = _TOLD.search(said.getvalue())
     if code != 2 or match is None or "Traceback" in said.getvalue():
         raise AssertionError(f"exit {code}: {said.getvalue()[-300:]}")
+    if match[1] in _GOES_ON:
+        raise ImbalanceSegError(match[1], "")
     left = [output] if output.is_file() else [p for p in output.rglob("*") if p.is_file()]
     if left:
         raise AssertionError(f"refused with {match[1]}, and left {left[0].name}")
