@@ -104,6 +104,17 @@ def test_a_trailing_axis_of_length_one_is_dropped(tmp_path: Path, suffix: str) -
     assert_same_image(read_image(path), volume())
 
 
+@pytest.mark.parametrize("axes", ["0", "-3", "10", "2147483648", "4294967295", "1e300", "3x", ""])
+def test_a_metaimage_of_absurdly_many_axes_is_refused(tmp_path: Path, axes: str) -> None:
+    path = tmp_path / "image.mha"
+    sitk.WriteImage(volume(), str(path))
+    content = path.read_bytes().replace(b"NDims = 3", f"NDims = {axes}".encode())
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        read_image(path)
+    assert refused.value.code == "image-unreadable"
+
+
 def test_scaled_nifti_is_read_and_found_complete(tmp_path: Path) -> None:
     path = tmp_path / "case.nii"
     sitk.WriteImage(volume(), str(path))

@@ -89,7 +89,9 @@ def _training(folder: Path, hardware: str) -> str:
     steps, seconds = log[-1].split(",")[:2]
     hours, minutes = float(seconds) / 3600, float(seconds) / 60
     time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes"
-    return f"Trained for {steps} steps, {time} of {hardware}."
+    before = read_run(folder).start_from
+    begun = "" if before is None else f" Training began with the weights of {Path(before).name}."
+    return f"Trained for {steps} steps, {time} of {hardware}.{begun}"
 
 
 if __name__ == "__main__":

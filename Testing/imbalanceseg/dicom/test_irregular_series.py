@@ -270,6 +270,16 @@ class TestMultiframe:
         assert Grid.of(whole).same_as(Grid.of(slices))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(whole), sitk.GetArrayFromImage(slices))
 
+    def test_a_cut_file_is_told_without_a_trace(
+        self, enhanced: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (path,) = enhanced[1].iterdir()
+        path.write_bytes(path.read_bytes()[:-1300])
+        with pytest.raises(InputError) as caught:
+            read_image(enhanced[1])
+        assert caught.value.code in ("dicom-unreadable", "dicom-frames")
+        assert capfd.readouterr() == ("", "")
+
     def test_two_volumes_in_one_file_are_refused(self, tmp_path: Path) -> None:
         slices, folder = series(tmp_path / "slices"), tmp_path / "enhanced"
         folder.mkdir()

@@ -323,10 +323,13 @@ def test_wrong_images_are_refused(dark_model):
     flat = sitk.Image(32, 32, 32, sitk.sitkInt16)
     holes = voxels(picture(upright())).astype(np.float32)
     holes[3, 4, 5] = np.nan
+    stretched = picture(upright())
+    stretched.SetSpacing((0.8, 0.8, 2.0**32))
     for wrong, code in (
         (sitk.Image(32, 32, sitk.sitkInt16), "image-not-3d"),
         (flat, "image-constant"),
         (sitk.GetImageFromArray(holes), "image-not-finite"),
+        (stretched, "image-too-large"),
     ):
         with pytest.raises(InputError) as refused:
             segment(wrong, dark_model)
