@@ -53,6 +53,22 @@ def arrays(seed, of, placing, validation=False):
     return sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(label)
 
 
+def warped_maps(chest, voxel, placing, rng, device="cpu"):
+    host = AirwayHost("a chest", chest)
+    return airway_cases._warped(host, voxel, placing, rng, torch.device(device))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_sees_the_same_maps(small_chest):
+    voxel = np.array([60, 40, 55])
+    here, there = (
+        warped_maps(small_chest, voxel, Placing(side=32), np.random.default_rng(0), device)
+        for device in ("cpu", "cuda")
+    )
+    for name, values in here.items():
+        torch.testing.assert_close(there[name].cpu(), values, atol=2e-3, rtol=0)
+
+
 def test_a_case_repeats_with_its_seed(small_chest):
     of, placing = sources(small_chest), Placing(side=16)
     one, again, other = (arrays(seed, of, placing)[0] for seed in (4, 4, 5))
@@ -132,7 +148,7 @@ def test_without_turn_or_zoom_the_warp_is_a_flipped_crop(small_chest, seed):
     draws.normal(size=3)
     flips = draws.choice([-1.0, 1.0], 3, p=[0.3, 0.7])
     voxel = np.array([60, 40, 55])
-    warped = airway_cases._warped(small_chest, voxel, STILL, np.random.default_rng(seed))
+    warped = warped_maps(small_chest, voxel, STILL, np.random.default_rng(seed))
     z, y, x = (slice(v - 8, v + 9) for v in voxel)
     for name in small_chest.map_names():
         crop = torch.from_numpy(getattr(small_chest, name)[z, y, x].astype(np.float32))
@@ -150,7 +166,7 @@ def test_all_flips_and_no_flip_occur():
     chest = replace(ball_chest(5.0), **dict(zip(names, along, strict=True)))
     rng, seen = np.random.default_rng(0), set()
     for _ in range(60):
-        maps = airway_cases._warped(chest, np.array([36, 36, 36]), replace(STILL, side=5), rng)
+        maps = warped_maps(chest, np.array([36, 36, 36]), replace(STILL, side=5), rng)
         slopes = [float(maps[name].diff(dim=axis).mean()) for axis, name in enumerate(names)]
         np.testing.assert_allclose(np.abs(slopes), 1, atol=1e-3)
         seen.add(tuple(np.sign(slopes)))
@@ -172,7 +188,7 @@ def test_zoom_magnifies_the_anatomy_and_keeps_its_shape(zoom, degrees):
 def test_distances_stay_millimetres_under_zoom(zoom):
     placing = Placing(rotation_degrees=20.0, zoom=(zoom, zoom), side=48)
     rng = np.random.default_rng(1)
-    maps = airway_cases._warped(ball_chest(4.0), np.array([36, 36, 36]), placing, rng)
+    maps = warped_maps(ball_chest(4.0), np.array([36, 36, 36]), placing, rng)
     distance, radius = (maps[f"airway_{name}_mm"] for name in ("distance", "radius"))
     slope = torch.stack(torch.gradient(distance)).norm(dim=0)
     near = (distance > 0) & (distance < 4)
