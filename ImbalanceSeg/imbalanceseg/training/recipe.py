@@ -374,9 +374,12 @@ class Recipe(_Frozen):
         return None if self.hard_samples == "off" else self.hard_samples
 
     @model_validator(mode="after")
-    def _cubes_where_fresh(self) -> Recipe:
-        if self.synthesis and self.synthesis.fresh and len(set(self.patch or ())) != 1:
-            raise ValueError("fresh patches need a patch with sides of one length")
+    def _fresh_patches_fit(self) -> Recipe:
+        if self.synthesis and self.synthesis.fresh:
+            if len(set(self.patch or ())) != 1:
+                raise ValueError("fresh patches need a patch with sides of one length")
+            if self.loss.weight != "centerline":
+                raise ValueError("fresh patches need the weight centerline in the loss")
         return self
 
     @field_validator("intensity_range")

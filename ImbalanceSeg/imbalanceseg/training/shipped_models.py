@@ -22,7 +22,7 @@ from imbalanceseg.models.bundle import load_model
 from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.synthesis.airway_cases import AirwaySources
 from imbalanceseg.training.airway_model import airway_card
-from imbalanceseg.training.made_set import MADE
+from imbalanceseg.training.made_set import ANATOMIES, MADE
 from imbalanceseg.training.mr_models import mr_card
 from imbalanceseg.training.train import read_run
 
@@ -53,7 +53,7 @@ def write(
     validation = [pair for pair in validation if _shows_something(pair[1])]
     model, training = load_model(folder / "model"), _training(folder, hardware)
     if synthesis.task == "airway":
-        chests = AirwaySources.read(made, made / "anatomies").validation
+        chests = AirwaySources.read(made, made / ANATOMIES).validation
         anatomies = [chest.anatomy for chest in chests]
         card = airway_card(model, training, cases, validation, anatomies)
     else:

@@ -324,6 +324,14 @@ def _fresh(run: Run, folder: Path, device: torch.device) -> FreshPatches | None:
     if recipe.synthesis is None or not recipe.synthesis.fresh:
         return None
     chests = AirwaySources.read(Path(run.dataset), folder / MADE / ANATOMIES)
+    painted_mm = chests.training[0].anatomy.grid.spacing_mm
+    if not np.allclose(painted_mm, run.plan.spacing_mm):
+        raise InputError(
+            "fresh-spacing",
+            f"Fresh patches have voxels of {painted_mm[0]:g} mm, this training those of "
+            f"{' x '.join(f'{step:g}' for step in run.plan.spacing_mm)} mm.",
+            "Set spacing_mm in the recipe to what is painted, or fresh to 0.",
+        )
     assert recipe.patch is not None
     side = recipe.patch[0]
     return FreshPatches(chests.training, recipe.synthesis.fresh, side, run.plan, device)

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from pydantic import ValidationError
 
+from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array
 from imbalanceseg.planning.dataset import open_dataset
 from imbalanceseg.planning.fingerprint import fingerprint
@@ -124,20 +125,43 @@ def test_a_recipe_that_cannot_be_painted_is_refused():
     for patch in (None, (32, 32, 16)):
         with pytest.raises(ValidationError, match="sides of one length"):
             Recipe(synthesis=asked, patch=patch)
+    with pytest.raises(ValidationError, match="need the weight centerline"):
+        Recipe(synthesis=asked, patch=(32,) * 3)
 
 
-def test_a_training_paints_and_ends_the_same_twice(chest, tmp_path, monkeypatch):
+def test_a_training_paints_and_ends_the_same_twice(small_chests, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        assert train(begun(tmp_path / name, (1.0,) * 3), "cpu") is not None
+        weights.append((tmp_path / name / "fold_0" / "best.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_voxels_of_another_size_are_refused(small_chests, tmp_path):
+    with pytest.raises(InputError) as refused:
+        train(begun(tmp_path / "run", (1.5,) * 3), "cpu")
+    assert refused.value.code == "fresh-spacing"
+
+
+@pytest.fixture
+def small_chests(chest, monkeypatch):
+    """Chests of 1 mm that need no minutes to grow."""
+    placing = airway_cases.Placing()
     monkeypatch.setattr(airway_cases, "chest_library", lambda *_: [chest])
     monkeypatch.setattr(airway_cases, "_GROWN", (1,))
     monkeypatch.setattr(airway_cases, "_VALIDATION", (1,))
-    monkeypatch.setattr(airway_cases, "Placing", lambda side=32: replace(_PLACING, side=side))
+    monkeypatch.setattr(airway_cases, "Placing", lambda side=32: replace(placing, side=side))
+
+
+def begun(folder: Path, spacing_mm: tuple[float, ...]) -> Path:
+    """A training of four steps of which most patches are painted."""
     recipe = Recipe.model_validate(
         {
             "synthesis": {"task": "airway", "cases": 1, "validation_cases": 1, "fresh": 0.8},
             "network": {"name": "wingsnet", "settings": {"width": 0.25}},
             "loss": {"name": "general_union", "weight": "centerline"},
             "supervision": {"kind": "group"},
-            "spacing_mm": (1.0,) * 3,
+            "spacing_mm": spacing_mm,
             "intensity_range": (-1000, 400),
             "patch": (32,) * 3,
             "batch": 2,
@@ -145,15 +169,8 @@ def test_a_training_paints_and_ends_the_same_twice(chest, tmp_path, monkeypatch)
             "judge_mirrored": False,
         }
     )
-    (tmp_path / "scans").mkdir()
-    weights = []
-    for name in ("one", "two"):
-        folder = Path(tmp_path / name)
-        folder.mkdir()
-        start_run(tmp_path / "scans", folder, recipe, iterations=4)
-        assert train(folder, "cpu") is not None
-        weights.append((folder / "fold_0" / "best.safetensors").read_bytes())
-    assert weights[0] == weights[1]
-
-
-_PLACING = airway_cases.Placing()
+    scans = folder.parent / "scans"
+    scans.mkdir(exist_ok=True)
+    folder.mkdir()
+    start_run(scans, folder, recipe, iterations=4)
+    return folder
