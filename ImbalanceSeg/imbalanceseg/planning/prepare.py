@@ -149,9 +149,9 @@ def prepare(
     Raises:
         InputError: a case cannot be read.
         OutputError: the folder cannot be written to, or the disk is full.
-        DependencyError: blosc2 is not installed.
+        DependencyError: as :func:`require_storage`.
     """
-    _blosc2()
+    require_storage()
     progress = progress or ignore_progress
     root = Path(folder) / f"{_slug(dataset.name)}-{_digest(plan)}"
     wanted = [case for case in dataset.cases if case.labelled == labelled]
@@ -373,6 +373,15 @@ def _slug(name: str) -> str:
     if plain == name:
         return plain
     return f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def require_storage() -> None:
+    """Find out before long work whether cases can be stored.
+
+    Raises:
+        DependencyError: blosc2 is not installed.
+    """
+    _blosc2()
 
 
 def _blosc2() -> Any:

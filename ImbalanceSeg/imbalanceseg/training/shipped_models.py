@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +19,7 @@ import typer
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.io import read_image
-from imbalanceseg.models.bundle import load_model
+from imbalanceseg.models.bundle import Model, load_model
 from imbalanceseg.models.write import add_metrics, write_bundle
 from imbalanceseg.synthesis.airway_cases import AirwaySources
 from imbalanceseg.training.airway_model import airway_card
@@ -34,6 +35,9 @@ def write(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
     hardware: Annotated[str, typer.Option(help="What it was trained on.")] = "one processor core",
+    mean_with: Annotated[
+        str | None, typer.Option(help="Model whose weights are averaged with the training's.")
+    ] = None,
 ) -> None:
     """Choose on the validation cases what is not learned, and write the bundle."""
     synthesis = read_run(folder).recipe.synthesis
@@ -52,13 +56,18 @@ def write(
     ]
     validation = [pair for pair in validation if _shows_something(pair[1])]
     model, training = load_model(folder / "model"), _training(folder, hardware)
-    if synthesis.task == "airway":
-        chests = AirwaySources.read(made, made / ANATOMIES).validation
-        anatomies = [chest.anatomy for chest in chests]
-        card = airway_card(model, training, cases, validation, anatomies)
-    else:
-        card = mr_card(synthesis.task, model, training, cases, validation)
-    write_bundle(output, model.network, card)
+    with TemporaryDirectory() as temporary:
+        if mean_with is not None:
+            other = load_model(mean_with)
+            model = mean_of_weights(model, other, Path(temporary) / "mean")
+            training += f" The weights are the mean of its own and of {other.name} {other.version}."
+        if synthesis.task == "airway":
+            chests = AirwaySources.read(made, made / ANATOMIES).validation
+            anatomies = [chest.anatomy for chest in chests]
+            card = airway_card(model, training, cases, validation, anatomies)
+        else:
+            card = mr_card(synthesis.task, model, training, cases, validation)
+        write_bundle(output, model.network, card)
 
 
 @app.command()
@@ -68,6 +77,35 @@ def record(
 ) -> None:
     """Write the card anew, with these figures beside those of the validation."""
     add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
+
+
+def mean_of_weights(model: Model, other: Model, folder: Path) -> Model:
+    """The network half-way between two, each weight the mean of both.
+
+    Where one training began with the weights of the other, the mean keeps much of what each knows
+    (Wortsman et al., CVPR 2022, arXiv 2109.01903).
+
+    Args:
+        model: whose card is kept; of one network.
+        other: of the same network.
+        folder: where the bundle is written.
+
+    Raises:
+        InputError: ``networks-differ``.
+    """
+    mine, theirs = (one.network.state_dict() for one in (model, other))
+    shapes = [{name: value.shape for name, value in state.items()} for state in (mine, theirs)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            "networks-differ",
+            f"The networks of {model.name!r} and {other.name!r} differ, so their weights have no "
+            "mean.",
+            "Give the model that the training began with.",
+        )
+    for name, value in mine.items():
+        value.copy_((value + theirs[name]) / 2)
+    write_bundle(folder, model.network, model.card)
+    return load_model(folder)
 
 
 def _kind(about: str) -> str:

@@ -23,7 +23,7 @@ from imbalanceseg.models.write import write_bundle
 from imbalanceseg.planning.dataset import Dataset, open_dataset, open_unlabelled
 from imbalanceseg.planning.fingerprint import Fingerprint, fingerprint
 from imbalanceseg.planning.plan import Plan, make_plan, with_patch, with_range
-from imbalanceseg.planning.prepare import PreparedCase, prepare
+from imbalanceseg.planning.prepare import PreparedCase, prepare, require_storage
 from imbalanceseg.progress import ProgressCallback, ignore_progress
 from imbalanceseg.reporting.training_report import write_training_report
 from imbalanceseg.synthesis.airway_cases import AirwaySources
@@ -145,7 +145,9 @@ def start_run(
             go together, the recipe's network or patch
             has another number of axes, or ``folder`` holds a run; ``start-differs``.
         ModelError: the model to begin with cannot be used.
+        DependencyError: what stores prepared cases is not installed.
     """
+    require_storage()
     if (folder / RUN_FILE).exists():
         raise InputError(
             "run-exists",

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
-from imbalanceseg.errors import InputError
+from imbalanceseg.errors import DependencyError, InputError
 from imbalanceseg.planning.dataset import open_dataset, read_case
 from imbalanceseg.training.made_set import make_set
 from imbalanceseg.training.recipe import Synthesis
 from imbalanceseg.training.recipe_files import read_recipe
+from imbalanceseg.training.train import start_run
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,11 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 @pytest.mark.parametrize("task", ["airway", "lesion", "tumor"])
 def test_the_shipped_recipe_makes_its_own_cases(task):
     assert read_recipe(task).synthesis.task == task
+
+
+def test_what_is_not_installed_is_told_before_cases_are_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "blosc2", None)
+    with pytest.raises(DependencyError) as error:
+        start_run(tmp_path, tmp_path, read_recipe("lesion"))
+    assert error.value.code == "blosc2-missing"
+    assert not list(tmp_path.iterdir())
