@@ -127,9 +127,12 @@ def _training(folder: Path, hardware: str) -> str:
     steps, seconds = log[-1].split(",")[:2]
     hours, minutes = float(seconds) / 3600, float(seconds) / 60
     time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes"
-    before = read_run(folder).start_from
+    run = read_run(folder)
+    fresh = run.recipe.synthesis.fresh if run.recipe.synthesis else 0
+    painted = f" {fresh:.0%} of its patches were painted for their step." if fresh else ""
+    before = run.start_from
     begun = "" if before is None else f" Training began with the weights of {Path(before).name}."
-    return f"Trained for {steps} steps, {time} of {hardware}.{begun}"
+    return f"Trained for {steps} steps, {time} of {hardware}.{painted}{begun}"
 
 
 if __name__ == "__main__":
