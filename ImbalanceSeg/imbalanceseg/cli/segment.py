@@ -126,7 +126,7 @@ def segment(
         list[str] | None,
         typer.Option(
             metavar="STEPS",
-            help="Post-processing to leave out: fill_holes, cut_leaks, largest, small.",
+            help="Post-processing to leave out: hysteresis, fill_holes, cut_leaks, largest, small.",
         ),
     ] = None,
     memory_gb: MemoryOption = None,

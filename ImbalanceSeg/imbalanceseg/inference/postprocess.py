@@ -19,13 +19,17 @@ from imbalanceseg.labels import BACKGROUND, UNLABELLED
 from imbalanceseg.models.card import ModelCard
 from imbalanceseg.preprocessing.trachea import tracheal_column
 
-STEPS = ("fill_holes", "cut_leaks", "largest", "small")
+STEPS = ("hysteresis", "fill_holes", "cut_leaks", "largest", "small")
 """Names of the steps, in the order in which they are taken where the card asks for them.
 
-``fill_holes`` gives enclosed background to the label around it, ``cut_leaks`` removes leaks of an
-airway, ``largest`` keeps the largest component of a label or what hangs on the root, and ``small``
-removes small components.
+``hysteresis`` removes components without a voxel above ``high_threshold``, ``fill_holes``
+gives enclosed background to the label around it, ``cut_leaks`` removes leaks of an airway,
+``largest`` keeps the largest component of a label or what hangs on the root, and ``small`` removes
+small components.
 """
+
+_CERTAIN = 2
+"""What lies above ``high_threshold`` in labels that are not cleaned yet; there is one segment."""
 
 _SHARE = 0.25
 """Of the memory allowed, for components; labels and maps lie beside them."""
@@ -47,7 +51,8 @@ def labelmap_from_probability(
     Args:
         probability: float32 foreground probability on the grid of ``scan``.
         scan: the image it was computed from, in which a root such as the trachea is looked for.
-        card: says ``threshold`` and ``root``, and what :func:`cleaned_labels` needs.
+        card: says ``threshold``, ``high_threshold`` and ``root``, and what
+            :func:`cleaned_labels` needs.
         threshold: instead of the card's.
         without: which of :data:`STEPS` to leave out; the root is added by ``"largest"``.
 
@@ -58,9 +63,24 @@ def labelmap_from_probability(
         InputError: ``step-unknown``, a name in ``without`` is none of :data:`STEPS`.
     """
     threshold = card.threshold if threshold is None else threshold
-    found = (sitk.GetArrayViewFromImage(probability) > threshold).view(np.uint8)
+    array = sitk.GetArrayViewFromImage(probability)
+    found = labels_above(array, threshold, card.high_threshold)
     labels = image_from_array(found, Grid.of(probability))
     return cleaned_labels(labels, card, without, scan)
+
+
+def labels_above(
+    probability: NDArray[np.float32], threshold: float, high_threshold: float | None
+) -> NDArray[np.uint8]:
+    """Where a single segment is found, and for :func:`clean` where that is certain.
+
+    Returns:
+        1 above ``threshold``; 2 above ``high_threshold``, too, where there is one.
+    """
+    labels = (probability > threshold).view(np.uint8)
+    if high_threshold is not None:
+        labels[probability > max(threshold, high_threshold)] = _CERTAIN
+    return labels
 
 
 def cleaned_labels(
@@ -80,7 +100,7 @@ def cleaned_labels(
     Raises:
         InputError: ``step-unknown``, a name in ``without`` is none of :data:`STEPS`.
     """
-    if not _steps_taken(card, without):
+    if not _steps_taken(card, without) and card.high_threshold is None:
         return labels
     array, grid = sitk.GetArrayFromImage(labels), Grid.of(labels)
     clean(array, grid, card, without, scan)
@@ -98,10 +118,11 @@ def clean(
     """Take the steps that the card asks for in place.
 
     Args:
-        labels: ``[z, y, x]``; voxels of 255 stay as they are.
+        labels: ``[z, y, x]``; voxels of 255 stay as they are. Where the card has a
+            ``high_threshold``, those of :func:`labels_above`.
         grid: where they lie.
-        card: says ``root``, ``cut_leaks``, ``fill_holes``, ``largest_component_of``,
-            ``smallest_mm3`` and ``connectivity``.
+        card: says ``high_threshold``, ``root``, ``cut_leaks``, ``fill_holes``,
+            ``largest_component_of``, ``smallest_mm3`` and ``connectivity``.
         without: which of :data:`STEPS` to leave out.
         scan: on ``grid``; without it no root is looked for.
         budget: bytes that may be taken, labels and maps included; no limit when None. The labels
@@ -111,7 +132,7 @@ def clean(
         InputError: ``step-unknown``, a name in ``without`` is none of :data:`STEPS`.
     """
     steps = _steps_taken(card, without)
-    if not steps:
+    if not steps and card.high_threshold is None:
         return
     root = None
     if scan is not None and card.root == "trachea" and steps & {"cut_leaks", "largest"}:
@@ -123,6 +144,10 @@ def clean(
     planes = len(part) if budget is None else planes_within(part.shape, int(_SHARE * budget))
     rooted = None if root is None else root.within(box)
     x, y, z = grid.spacing_mm
+    if "hysteresis" in steps:
+        _drop_uncertain(part, card.connectivity, planes)
+    if card.high_threshold is not None:
+        part[part == _CERTAIN] = 1
     if "fill_holes" in steps:
         flat = labels.shape.index(1) if 1 in labels.shape else None
         _fill_holes(part, card.fill_holes, flat, planes)
@@ -157,6 +182,7 @@ def require_steps(names: Collection[str]) -> None:
 def _steps_taken(card: ModelCard, without: Collection[str]) -> set[str]:
     require_steps(without)
     asked = {
+        "hysteresis": card.high_threshold is not None,
         "fill_holes": bool(card.fill_holes),
         "cut_leaks": card.cut_leaks,
         "largest": card.root != "none" or bool(card.largest_component_of),
@@ -223,6 +249,16 @@ def _box(labels: _Labels, root: _Root | None) -> _Box | None:
         return None
     hits = [np.flatnonzero(line) for line in (planes, section.any(axis=1), section.any(axis=0))]
     return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+
+
+def _drop_uncertain(labels: _Labels, connectivity: int, planes: int) -> None:
+    """Remove components that are certain nowhere."""
+    found = Components(partial(_foreground, labels), labels.shape, connectivity, planes)
+    uncertain = found.sizes(partial(_of, labels, _CERTAIN)) == 0
+    uncertain[0] = False
+    if uncertain.any():
+        for span, gone in found.where(uncertain):
+            labels[span][gone] = BACKGROUND
 
 
 def _fill_holes(
@@ -297,6 +333,11 @@ def _of(labels: _Labels, value: int, span: slice) -> _Mask:
 
 def _other_than(labels: _Labels, value: int, span: slice) -> _Mask:
     mask: _Mask = labels[span] != value
+    return mask
+
+
+def _foreground(labels: _Labels, span: slice) -> _Mask:
+    mask: _Mask = (labels[span] != BACKGROUND) & (labels[span] != UNLABELLED)
     return mask
 
 

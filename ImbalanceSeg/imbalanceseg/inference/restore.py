@@ -13,6 +13,7 @@ from torch import Tensor
 from imbalanceseg.geometry import Grid, image_from_array, resample
 from imbalanceseg.inference.hardness import entropy
 from imbalanceseg.inference.maps import MapRequest
+from imbalanceseg.inference.postprocess import labels_above
 from imbalanceseg.inference.working_volume import WorkingVolume
 from imbalanceseg.models.card import ModelCard
 
@@ -36,14 +37,15 @@ def restored(
         maps: ``[M, ...]`` along the network's axes: probabilities, then ``request.names``.
         seen: the volume they are of.
         target: grid of the image or slice.
-        card: says whether there are several segments, and the threshold of a single one.
+        card: says whether there are several segments, and the thresholds of a single one.
         request: which maps.
         kept: which of ``"probability"`` and the maps to return; the others take no memory.
 
     Returns:
-        ``[Z, Y, X]`` arrays on ``target``: ``"labels"``, uint8, what exceeds the threshold or the
-        likeliest class, and what is kept of ``"probability"`` of all foreground together and the
-        maps, float32 in [0, 1]. What the network has not seen is background.
+        ``[Z, Y, X]`` arrays on ``target``: ``"labels"``, uint8, those of
+        :func:`~imbalanceseg.inference.postprocess.labels_above` or the likeliest class, and what is
+        kept of ``"probability"`` of all foreground together and the maps, float32 in [0, 1]. What
+        the network has not seen is background.
     """
     shape = target.size[::-1]
     found: Restored = {"labels": np.zeros(shape, np.uint8)}
@@ -53,7 +55,7 @@ def restored(
     classes = [_image(one[None], seen, inside) for one in maps[: request.classes]]
     slabs = list(_slabs(target))
     for span, part in slabs:
-        labels, foreground = _labels_of((_on(one, part) for one in classes), card.threshold)
+        labels, foreground = _labels_of((_on(one, part) for one in classes), card)
         found["labels"][span] = labels
         if "probability" in kept:
             found["probability"][span] = foreground
@@ -115,7 +117,7 @@ def _slabs(target: Grid) -> Iterator[tuple[slice, Grid]]:
 
 
 def _labels_of(
-    probabilities: Iterator[NDArray[np.float32]], threshold: float
+    probabilities: Iterator[NDArray[np.float32]], card: ModelCard
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Labels and foreground probability of a slab, with one class at a time in memory."""
     best = next(probabilities)
@@ -129,5 +131,5 @@ def _labels_of(
         labels[likelier] = number
         best = np.where(likelier, one, best)
     if labels is None:
-        return (best > threshold).astype(np.uint8), best
+        return labels_above(best, card.threshold, card.high_threshold), best
     return labels, np.minimum(foreground, 1)

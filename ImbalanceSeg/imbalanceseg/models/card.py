@@ -168,6 +168,8 @@ class ModelCard(_Part):
         segments: what the labels mean.
         threshold: of one segment, probability above which a voxel is foreground. Of several the
             likeliest is taken, or background.
+        high_threshold: of one segment, probability that a component must exceed somewhere to be
+            kept (hysteresis): what is found lies above ``threshold``, what is certain above this.
         fill_holes: labels that take the background they enclose, one after the other.
         cut_leaks: remove what gets suddenly wider further from the ``root``, as airways do not.
         largest_component_of: labels of which only the largest component is kept.
@@ -204,6 +206,7 @@ class ModelCard(_Part):
     mirrored_axes: tuple[int, ...] = (1, 2)
     segments: Annotated[tuple[SegmentInfo, ...], Field(min_length=1, max_length=254)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    high_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     fill_holes: tuple[int, ...] = ()
     cut_leaks: bool = False
     largest_component_of: tuple[int, ...] = ()
@@ -265,6 +268,10 @@ class ModelCard(_Part):
             raise ValueError("crop: lungs are found in volumes only")
         if self.gate is not None and len(self.gate.factor) != self.spatial_dims:
             raise ValueError("gate: factor and tile_voxels must have the same number of axes")
+        if self.high_threshold is not None and not (
+            len(self.segments) == 1 and self.high_threshold > self.threshold
+        ):
+            raise ValueError("high_threshold: of one segment only, and above threshold")
         if self.root != "none" and len(self.segments) > 1:
             raise ValueError("root: of one segment only")
         if self.cut_leaks and self.root != "trachea":

@@ -98,6 +98,7 @@ def _differences(card: ModelCard) -> str:
             + (" on the way back." if card.anisotropic else ".")
         )
     steps = [
+        *(["uncertain components removed"] if card.high_threshold else []),
         *(["holes filled"] if card.fill_holes else []),
         *(["leaks cut off"] if card.cut_leaks else []),
         *(["small components removed"] if card.smallest_mm3 else []),
@@ -122,6 +123,7 @@ def _properties(card: ModelCard) -> list[tuple[str, str]]:
         ("network's axes", ", ".join(_axis_names(card, card.axes))),
         ("mirrored at test time", ", ".join(_axis_names(card, mirrored)) or "never"),
         ("threshold", f"{card.threshold:g}" if len(card.segments) == 1 else "the likeliest class"),
+        *([("certain above", f"{card.high_threshold:g}")] if card.high_threshold else []),
         *([("holes filled", _named(card, card.fill_holes))] if card.fill_holes else []),
         *([("leaks cut off", f"as seen from the {card.root}")] if card.cut_leaks else []),
         ("largest component only", largest or "no"),

@@ -58,7 +58,8 @@ class SegmentParameters(Part):
     tta: bool = False
     exact: bool = False
     without: Annotated[
-        tuple[Literal["fill_holes", "cut_leaks", "largest", "small"], ...], Field(max_length=4)
+        tuple[Literal["hysteresis", "fill_holes", "cut_leaks", "largest", "small"], ...],
+        Field(max_length=5),
     ] = ()
     roi: Annotated[
         tuple[Point, Point] | None, Field(description="Two opposite corners; only inside.")

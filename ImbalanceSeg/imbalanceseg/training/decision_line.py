@@ -28,8 +28,13 @@ def deciding_at_half(model: Model) -> Model:
         model: any; it is not changed.
 
     Returns:
-        The same model where it has several classes, a threshold of 0.5, or no biases to shift.
+        The same model where it has several classes, a threshold of 0.5, or no biases to shift. What
+        was painted need not be certain anywhere, so a ``high_threshold`` is given up.
     """
+    if model.card.high_threshold is not None:
+        plain = Model(model.path, model.card.model_copy(update={"high_threshold": None}))
+        plain.networks = model.networks
+        return deciding_at_half(plain)
     threshold = model.card.threshold
     biases = output_biases(model.network)
     if threshold == 0.5 or not biases or any(len(bias) != 1 for bias in biases):

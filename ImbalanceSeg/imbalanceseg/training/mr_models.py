@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import SimpleITK as sitk
 
@@ -17,6 +17,7 @@ from imbalanceseg.models.bundle import Model
 from imbalanceseg.models.card import HardnessSettings, ModelCard, TrainingData
 
 _THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_HIGH_THRESHOLDS = (None, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SMALLEST_MM3 = (0.0, 3.0, 10.0)
 _COUNTED_MM3 = 3.0
 """Smaller pieces are no instances, neither of the model nor of the reference."""
@@ -138,22 +139,31 @@ def shipped_card(
     )
 
 
-def cut_scores(
-    model: Model, cases: list[tuple[sitk.Image, sitk.Image]]
-) -> dict[tuple[float, float], float]:
-    """Mean of Dice and F1 of instances on whole validation cases.
+class Cut(NamedTuple):
+    """What a card says of the line between tissue and what is looked for."""
 
-    Returns:
-        By threshold, and by the size in mm3 below which components are removed.
-    """
-    cuts = list(product(_THRESHOLDS, _SMALLEST_MM3))
-    scores: dict[tuple[float, float], list[float]] = {cut: [] for cut in cuts}
+    threshold: float
+    high_threshold: float | None
+    smallest_mm3: float
+
+    def of(self, card: ModelCard) -> ModelCard:
+        """The card with this cut."""
+        return card.model_copy(update=self._asdict() | {"connectivity": 26})
+
+
+def cut_scores(model: Model, cases: list[tuple[sitk.Image, sitk.Image]]) -> dict[Cut, float]:
+    """Mean of Dice and F1 of instances on whole validation cases, for every cut."""
+    cuts = [
+        Cut(threshold, high, smallest)
+        for threshold, high, smallest in product(_THRESHOLDS, _HIGH_THRESHOLDS, _SMALLEST_MM3)
+        if high is None or high > threshold
+    ]
+    scores: dict[Cut, list[float]] = {cut: [] for cut in cuts}
     for image, reference in cases:
         probability = segment(image, model, device="cpu", maps=()).probability
         assert probability is not None
-        for (threshold, smallest), found in scores.items():
-            card = model.card.model_copy(update={"smallest_mm3": smallest, "connectivity": 26})
-            labels = labelmap_from_probability(probability, image, card, threshold)
+        for cut, found in scores.items():
+            labels = labelmap_from_probability(probability, image, cut.of(model.card))
             figures = figures_of(labels, reference)
             found.append(fmean(figures.values()))
     return {cut: fmean(found) for cut, found in scores.items()}
@@ -183,11 +193,9 @@ def mr_card(
         validation: images and labels that show something.
     """
     scores = cut_scores(model, validation)
-    for (threshold, smallest), score in scores.items():
-        told = f"threshold {threshold}, components of at least {smallest:g} mm3"
-        print(f"{told}: mean of Dice and F1 {score:.4f}", flush=True)
+    for cut, score in scores.items():
+        print(f"{cut}: mean of Dice and F1 {score:.4f}", flush=True)
     best = max(scores, key=lambda cut: scores[cut])
     figures = {"validation cases (made)": {"mean_of_dice_and_f1": round(scores[best], 3)}}
-    cut = {"threshold": best[0], "smallest_mm3": best[1], "connectivity": 26}
-    card = shipped_card(task, model.card, training, cases)
-    return card.model_copy(update={**cut, "metrics": figures})
+    card = best.of(shipped_card(task, model.card, training, cases))
+    return card.model_copy(update={"metrics": figures})

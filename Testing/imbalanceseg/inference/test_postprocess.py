@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold
 
 from imbalanceseg.errors import InputError
 from imbalanceseg.geometry import Grid, image_from_array
@@ -174,6 +175,51 @@ class TestFillHoles:
         assert np.array_equal(filled > 0, ndimage.binary_fill_holes(mask))
 
 
+class TestHysteresis:
+    def test_a_component_is_kept_whole_where_it_is_certain_somewhere(self, probability, scan, card):
+        values = sitk.GetArrayFromImage(probability)
+        values[LARGE][:1, :1, :1] = 0.95
+        asked = card(threshold=0.5, high_threshold=0.92)
+        result = labelmap_from_probability(image(values), scan, asked)
+        assert np.array_equal(sitk.GetArrayFromImage(result), filled(LARGE))
+        assert Grid.of(result) == GRID
+
+    def test_left_out_it_is_the_threshold_alone(self, probability, scan, card):
+        asked = card(threshold=0.5, high_threshold=0.8)
+        for without, expected in (((), filled(SMALL)), (("hysteresis",), filled(LARGE, SMALL))):
+            result = labelmap_from_probability(probability, scan, asked, without=without)
+            assert np.array_equal(sitk.GetArrayFromImage(result), expected)
+
+    def test_another_threshold_may_lie_above_the_high_one(self, probability, scan, card):
+        asked = card(threshold=0.3, high_threshold=0.5)
+        result = labelmap_from_probability(probability, scan, asked, threshold=0.7)
+        assert np.array_equal(sitk.GetArrayFromImage(result), filled(SMALL))
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        arrays(np.float32, (6, 7, 8), elements=st.floats(0, 1, width=32)),
+        st.floats(0.1, 0.5),
+        st.floats(0.55, 0.9),
+    )
+    def test_it_is_that_of_scikit_image(self, make_card, values, low, high):
+        grid = Grid((8, 7, 6), (0.8, 0.7, 1.5), (3.0, -4.0, 5.0), GRID.direction)
+        asked = make_card(threshold=low, high_threshold=high)
+        said = image_from_array(values, grid)
+        result = labelmap_from_probability(said, said, asked)
+        expected = apply_hysteresis_threshold(values, low, high)
+        assert np.array_equal(sitk.GetArrayFromImage(result), expected)
+
+    def test_corners_hold_together_where_the_card_says_so(self, make_card):
+        values = np.zeros((3, 3, 3), np.float32)
+        values[0, 0, 0], values[1, 1, 1] = 0.6, 0.9
+        grid = Grid((3, 3, 3), (1, 1, 1), (0, 0, 0), GRID.direction)
+        said = image_from_array(values, grid)
+        for connectivity, left in ((6, 1), (26, 2)):
+            asked = make_card(high_threshold=0.8, connectivity=connectivity)
+            result = labelmap_from_probability(said, said, asked)
+            assert sitk.GetArrayFromImage(result).sum() == left
+
+
 class TestSmall:
     @pytest.mark.parametrize(("smallest", "left"), [(5.9, 2), (6.0, 2), (6.1, 1), (99.0, 0)])
     def test_components_below_the_size_in_mm3_go(self, smallest, left, card):
@@ -261,6 +307,7 @@ def test_a_step_that_is_left_out_is_not_taken(step, shell, two):
     shell[0, 0, 0] = 1
     everything = two(fill_holes=(2, 1), largest_component_of=(1,), smallest_mm3=20.0)
     off = {
+        "hysteresis": {"high_threshold": None},
         "fill_holes": {"fill_holes": ()},
         "cut_leaks": {"cut_leaks": False},
         "largest": {"largest_component_of": ()},

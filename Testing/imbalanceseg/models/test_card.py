@@ -32,6 +32,8 @@ from imbalanceseg.models.card import ModelCard, parse_card
         ("mirrored_axes", (3,)),
         ("mirrored_axes", (1, 1)),
         ("tile_overlap", 1.0),
+        ("high_threshold", 0.4),
+        ("high_threshold", 1.0),
         ("fill_holes", (2,)),
         ("largest_component_of", (2,)),
         ("smallest_mm3", -1),
@@ -95,10 +97,11 @@ def test_a_card_of_format_1_is_read(make_card: Any) -> None:
 
 def test_a_card_without_the_later_steps_of_post_processing_takes_none(make_card: Any) -> None:
     old = make_card().model_dump(mode="json")
-    for field in ("fill_holes", "cut_leaks", "smallest_mm3"):
+    for field in ("high_threshold", "fill_holes", "cut_leaks", "smallest_mm3"):
         del old[field]
     read = parse_card(old, "metadata.json")
     assert (read.fill_holes, read.cut_leaks, read.smallest_mm3) == ((), False, 0)
+    assert read.high_threshold is None
 
 
 def test_leaks_are_cut_off_the_trachea_s_tree_only(make_card: Any) -> None:

@@ -55,6 +55,15 @@ def test_the_same_voxels_are_foreground(make_card, name, threshold):
     assert model.card.threshold == threshold
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_what_is_painted_need_not_be_certain(make_card, threshold):
+    model = model_of(make_card, "unet3d", threshold)
+    certain = Model(model.path, model.card.model_copy(update={"high_threshold": 0.9}))
+    certain.networks = model.networks
+    card = deciding_at_half(certain).card
+    assert (card.threshold, card.high_threshold) == (0.5, None)
+
+
 def test_what_draws_its_line_at_half_stays_the_same(make_card):
     model = model_of(make_card, "unet3d", 0.5)
     assert deciding_at_half(model) is model

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from imbalanceseg.labels import STANDARD_SEGMENTS
 from imbalanceseg.models.card import ModelCard
-from imbalanceseg.training.mr_models import cut_scores, shipped_card
+from imbalanceseg.training.mr_models import Cut, cut_scores, shipped_card
 
 
 @pytest.mark.parametrize("task", ["lesion", "tumor"])
@@ -45,6 +45,15 @@ def test_specks_and_doubt_are_cut_off_where_that_is_better(make_card, monkeypatc
 
     scores = cut_scores(Model, [(image, reference)])
     # the doubtful line goes with the threshold, the speck of four voxels with its size
-    assert scores[0.5, 10.0] == scores[0.9, 10.0] == 1.0
-    assert scores[0.5, 0.0] < scores[0.9, 0.0] == scores[0.9, 3.0] < 1.0
-    assert scores[0.98, 0.0] == 0.0
+    assert scores[0.5, None, 10.0] == scores[0.9, None, 10.0] == 1.0
+    assert scores[0.5, None, 0.0] < scores[0.9, None, 0.0] == scores[0.9, None, 3.0] < 1.0
+    # it goes too where no voxel of it is certain
+    assert scores[0.5, 0.8, 0.0] == scores[0.9, None, 0.0]
+    assert scores[0.98, None, 0.0] == 0.0
+
+
+def test_a_card_is_cut_as_asked(make_card):
+    card = Cut(0.3, 0.9, 10.0).of(make_card())
+    assert ModelCard.model_validate(card.model_dump()) == card
+    assert (card.threshold, card.high_threshold, card.smallest_mm3) == (0.3, 0.9, 10.0)
+    assert card.connectivity == 26
