@@ -129,7 +129,7 @@ def shipped_card(
         update={
             **words,
             "name": task,
-            "version": "0.1.0",
+            "version": "0.2.0",
             "modality": "MR",
             "body_part": "BRAIN",
             "segments": (STANDARD_SEGMENTS[task],),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -36,7 +37,8 @@ def write(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
     hardware: Annotated[str, typer.Option(help="What it was trained on.")] = "one processor core",
     mean_with: Annotated[
-        str | None, typer.Option(help="Model whose weights are averaged with the training's.")
+        list[str] | None,
+        typer.Option(help="Model whose weights are averaged with the training's; more than once."),
     ] = None,
 ) -> None:
     """Choose on the validation cases what is not learned, and write the bundle."""
@@ -57,10 +59,11 @@ def write(
     validation = [pair for pair in validation if _shows_something(pair[1])]
     model, training = load_model(folder / "model"), _training(folder, hardware)
     with TemporaryDirectory() as temporary:
-        if mean_with is not None:
-            other = load_model(mean_with)
-            model = mean_of_weights(model, other, Path(temporary) / "mean")
-            training += f" The weights are the mean of its own and of {other.name} {other.version}."
+        if mean_with:
+            others = [load_model(other) for other in mean_with]
+            model = mean_of_weights([model, *others], Path(temporary) / "mean")
+            names = ", ".join(f"{other.name} {other.version}" for other in others)
+            training += f" The weights are the mean of its own and those of {names}."
         if synthesis.task == "airway":
             chests = AirwaySources.read(made, made / ANATOMIES).validation
             anatomies = [chest.anatomy for chest in chests]
@@ -79,32 +82,31 @@ def record(
     add_metrics(bundle, json.loads(metrics.read_text(encoding="utf-8")))
 
 
-def mean_of_weights(model: Model, other: Model, folder: Path) -> Model:
-    """The network half-way between two, each weight the mean of both.
+def mean_of_weights(models: Sequence[Model], folder: Path) -> Model:
+    """The network in the middle of several, each weight the mean of theirs.
 
     Where one training began with the weights of the other, the mean keeps much of what each knows
     (Wortsman et al., CVPR 2022, arXiv 2109.01903).
 
     Args:
-        model: whose card is kept; of one network.
-        other: of the same network.
+        models: with one network each, all of the same kind; the card of the first is kept.
         folder: where the bundle is written.
 
     Raises:
         InputError: ``networks-differ``.
     """
-    mine, theirs = (one.network.state_dict() for one in (model, other))
-    shapes = [{name: value.shape for name, value in state.items()} for state in (mine, theirs)]
-    if shapes[0] != shapes[1]:
+    states = [model.network.state_dict() for model in models]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    if any(shape != shapes[0] for shape in shapes):
         raise InputError(
             "networks-differ",
-            f"The networks of {model.name!r} and {other.name!r} differ, so their weights have no "
-            "mean.",
+            f"The networks of {', '.join(model.name for model in models)} differ, so their weights "
+            "have no mean.",
             "Give the model that the training began with.",
         )
-    for name, value in mine.items():
-        value.copy_((value + theirs[name]) / 2)
-    write_bundle(folder, model.network, model.card)
+    for name, value in states[0].items():
+        value.copy_(sum(state[name] for state in states) / len(states))
+    write_bundle(folder, models[0].network, models[0].card)
     return load_model(folder)
 
 
