@@ -92,7 +92,7 @@ def cleaned_labels(
     """Take the steps that the card asks for.
 
     Args:
-        labels: uint8 labelmap; voxels of 255 stay as they are.
+        labels: uint8 labelmap with the values that :func:`clean` takes.
         card: see :func:`clean`.
         without: which of :data:`STEPS` to leave out.
         scan: on the same grid; without it no root is looked for.
@@ -147,7 +147,8 @@ def clean(
     if "hysteresis" in steps:
         _drop_uncertain(part, card.connectivity, planes)
     if card.high_threshold is not None:
-        part[part == _CERTAIN] = 1
+        for plane in part:
+            plane[plane == _CERTAIN] = 1
     if "fill_holes" in steps:
         flat = labels.shape.index(1) if 1 in labels.shape else None
         _fill_holes(part, card.fill_holes, flat, planes)

@@ -161,6 +161,20 @@ def test_post_processing_of_any_memory_is_that_of_the_whole_box(
     assert np.array_equal(found, expected)
 
 
+@settings(deadline=None, max_examples=100)
+@given(volumes([0, 1, 2, 255]), st.sampled_from((6, 26)), st.integers(0, 4000))
+def test_what_is_certain_somewhere_is_kept_with_any_memory(
+    make_card: Callable[..., Any], labels, connectivity, budget
+):
+    card = make_card(high_threshold=0.9, connectivity=connectivity)
+    grid = Grid(labels.shape[::-1], (0.5, 1.0, 4.0), (0.0, 0.0, 0.0), AXES)
+    found = labels.copy()
+    clean(found, grid, card, (), None, budget)
+    parts = cc3d.connected_components((labels == 1) | (labels == 2), connectivity=connectivity)
+    kept = (parts > 0) & np.isin(parts, np.unique(parts[labels == 2]))
+    assert np.array_equal(found, np.where(labels == 255, 255, kept))
+
+
 def test_memory_stays_within_the_budget(make_card):
     random = np.random.default_rng(0)
     blobs = ndimage.gaussian_filter(random.standard_normal((120, 160, 160), np.float32), 3) > 0
