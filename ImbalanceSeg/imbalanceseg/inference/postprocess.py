@@ -255,11 +255,7 @@ def _box(labels: _Labels, root: _Root | None) -> _Box | None:
 def _drop_uncertain(labels: _Labels, connectivity: int, planes: int) -> None:
     """Remove components that are certain nowhere."""
     found = Components(partial(_foreground, labels), labels.shape, connectivity, planes)
-    uncertain = found.sizes(partial(_of, labels, _CERTAIN)) == 0
-    uncertain[0] = False
-    if uncertain.any():
-        for span, gone in found.where(uncertain):
-            labels[span][gone] = BACKGROUND
+    _remove(labels, found, found.sizes(partial(_of, labels, _CERTAIN)) == 0)
 
 
 def _fill_holes(
@@ -310,20 +306,20 @@ def _keep_largest(labels: _Labels, values: Collection[int], connectivity: int, p
     for value in values:
         found = Components(partial(_of, labels, value), labels.shape, connectivity, planes)
         sizes = found.sizes()
-        smaller = np.arange(len(sizes)) != sizes.argmax()
-        smaller[0] = False
-        if smaller.any():
-            for span, gone in found.where(smaller):
-                labels[span][gone] = BACKGROUND
+        _remove(labels, found, np.arange(len(sizes)) != sizes.argmax())
 
 
 def _drop_small(labels: _Labels, voxels: int, connectivity: int, planes: int) -> None:
     """Remove components of fewer than ``voxels`` voxels; those of two labels are never one."""
     found = Components(partial(_known, labels), labels.shape, connectivity, planes)
-    small = found.sizes() < voxels
-    small[0] = False
-    if small.any():
-        for span, gone in found.where(small):
+    _remove(labels, found, found.sizes() < voxels)
+
+
+def _remove(labels: _Labels, found: Components, chosen: _Mask) -> None:
+    """Turn the chosen components into background."""
+    chosen[0] = False
+    if chosen.any():
+        for span, gone in found.where(chosen):
             labels[span][gone] = BACKGROUND
 
 

@@ -163,13 +163,8 @@ def start_run(
         open_unlabelled(unlabelled, described)
     found = fingerprint(described, progress=progress)
     _require_cases_for(folds, described, found)
-    plan = make_plan(described, found, memory_gb, recipe.preset, recipe.spacing_mm)
-    if recipe.intensity_range:
-        plan = with_range(plan, *recipe.intensity_range)
-    if recipe.patch and recipe.network.name == "plan":
-        plan = with_patch(plan, recipe.patch)
+    plan = _planned(described, found, recipe, memory_gb, begun)
     if begun is not None:
-        plan = plan_for_model(plan, begun)
         # Damage is told now, and not when all cases are prepared.
         begin_with(build_network(plan, recipe, seed), begun)
     _require_same_axes(plan, recipe, recipe_name)
@@ -192,6 +187,18 @@ def start_run(
     write_text(folder / "fingerprint.json", found.model_dump_json(indent=2) + "\n")
     write_text(folder / RUN_FILE, run.model_dump_json(indent=2) + "\n")
     return run
+
+
+def _planned(
+    dataset: Dataset, found: Fingerprint, recipe: Recipe, memory_gb: float, begun: Model | None
+) -> Plan:
+    """What follows from the dataset, and what a recipe and the model to begin with overrule."""
+    plan = make_plan(dataset, found, memory_gb, recipe.preset, recipe.spacing_mm)
+    if recipe.intensity_range:
+        plan = with_range(plan, *recipe.intensity_range)
+    if recipe.patch and recipe.network.name == "plan":
+        plan = with_patch(plan, recipe.patch)
+    return plan if begun is None else plan_for_model(plan, begun)
 
 
 def _require_both_or_none(
